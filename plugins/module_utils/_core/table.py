@@ -11,7 +11,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
-from typing import NamedTuple, Tuple
+from typing import NamedTuple
 
 CLUSTER_IP = "cluster_ip"
 NODE_PORT = "node_port"
@@ -35,7 +35,7 @@ class Target(NamedTuple):
     """Where packets go: ``verdict`` is BALANCE over ``backends`` (sorted, never empty), or REJECT or DROP (no backends)."""
 
     verdict: str
-    backends: Tuple[Backend, ...]
+    backends: tuple[Backend, ...]
 
 
 class Frontend(NamedTuple):
@@ -49,7 +49,7 @@ class Frontend(NamedTuple):
     kind: str
     address: str
     port: int
-    source_ranges: Tuple[str, ...] | None = None
+    source_ranges: tuple[str, ...] | None = None
     admits_own_address: bool = False
 
 
@@ -80,11 +80,11 @@ class PortRules(NamedTuple):
     family: int
     affinity: int
     external_local: bool
-    frontends: Tuple[Frontend, ...]
+    frontends: tuple[Frontend, ...]
     internal: Target
     cluster: Target
     external: Target
-    reachable: Tuple[Backend, ...]
+    reachable: tuple[Backend, ...]
 
     @property
     def name(self) -> str:
@@ -103,6 +103,6 @@ class HealthCheck(NamedTuple):
 class ServiceTable(NamedTuple):
     """``rules`` sorted by (service, port_name, protocol, family); ``warnings`` are sentences that name the Service."""
 
-    rules: Tuple[PortRules, ...]
-    health_checks: Tuple[HealthCheck, ...]
-    warnings: Tuple[str, ...]
+    rules: tuple[PortRules, ...]
+    health_checks: tuple[HealthCheck, ...]
+    warnings: tuple[str, ...]
