@@ -1,0 +1,44 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What tests of every level share: the way to import the collection, and how much work the long tests do."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from collection_tree import cache_directory, collections_path
+from hypothesis import settings
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+# First on the path, so that the code under test is this checkout's even where another copy of the collection is installed.
+sys.path.insert(0, str(collections_path()))
+# What the tests start (ansible-playbook above all) finds the collection the same way.
+os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(collections_path())
+
+# One core may be busy with another test's packets, so a time limit for an example would be a coin toss. CI tries the same examples each time.
+settings.register_profile("servicenet", deadline=None, derandomize=os.environ.get("CI") == "true", print_blob=True)
+settings.load_profile("servicenet")
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The root of the checkout under test."""
+    return CHECKOUT
+
+
+@pytest.fixture(scope="session")
+def cache() -> Path:
+    """The cache directory, which outlives the run."""
+    return cache_directory()
+
+
+@pytest.fixture(scope="session")
+def full_figures() -> bool:
+    """Whether long tests do all of their work (`make soak`, `make conformance`) or a scaled-down part of it (`make test`)."""
+    return os.environ.get("SERVICENET_FULL") == "1"
