@@ -1,0 +1,317 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The snapshot: the state of a cluster as sorted lines of canonical JSON, one an object, a Service together with its slices.
+
+A file is gzip (mtime 0) of a header line, ``{"schema": 1, "counts": {...}, "digest": "..."}``, and the lines. The digest is
+the SHA-256 of every line but the header. Each line begins with its kind and its name, so that two snapshots are compared as
+bytes and what changed is known before any JSON is parsed.
+
+This module util is private to the collection: nothing outside kubenode.servicenet may import it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from . import model
+from .errors import GuardError, ObjectError, SnapshotError
+from .values import Broken
+
+SCHEMA = 1
+# Written once, read by every node: the best ratio is worth less than a fast read.
+COMPRESSION = 5
+
+_SERVICE = b'{"kind":"Service",'
+_HEAD = re.compile(
+    rb'\{"kind":"(Namespace|Node|Pod|Service|ServiceCIDR)","metadata":\{(?:"namespace":"([a-z0-9-]+)",)?"name":"([a-z0-9.-]+)"'
+)
+
+
+class Snapshot(NamedTuple):
+    """``lines`` are sorted, without line ends; ``counts`` of services, endpoints, ready_endpoints, nodes, namespaces, pods and
+    service_cidrs; ``refused`` are the objects that were left out, with the reason."""
+
+    lines: tuple[bytes, ...]
+    counts: dict[str, int]
+    digest: str
+    refused: tuple[ObjectError, ...] = ()
+
+    def services(self) -> tuple[list[model.Service], list[ObjectError]]:
+        """All Services in the order of the lines, and those that are refused."""
+        return read_services(line for line in self.lines if line.startswith(_SERVICE))
+
+    def node(self, name: str) -> model.Node | None:
+        """The Node of that name."""
+        line = self.node_line(name)
+        return None if line is None else model.read_node(json.loads(line))
+
+    def node_line(self, name: str) -> bytes | None:
+        """The line of the Node of that name: what a node's rules depend on besides the Services."""
+        head = f'{{"kind":"Node","metadata":{{"name":"{name}"'.encode()
+        return next((line for line in self.lines if line.startswith(head)), None)
+
+    def of_kind(self, kind: str) -> Iterator[Any]:
+        """The objects of kind Node, Namespace (names), Pod or ServiceCIDR."""
+        readers: dict[str, Callable[[object], Any]] = {
+            "Node": model.read_node,
+            "Namespace": model.read_namespace,
+            "Pod": model.read_pod,
+            "ServiceCIDR": model.read_service_cidr,
+        }
+        head = f'{{"kind":"{kind}",'.encode()
+        return (readers[kind](json.loads(line)) for line in self.lines if line.startswith(head))
+
+
+class Differences(NamedTuple):
+    """Service names (namespace/name), sorted, and whether a line of another kind differs."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    others: bool
+
+
+def read_services(
+    lines: Iterable[bytes],
+) -> tuple[list[model.Service], list[ObjectError]]:
+    """Reads Service lines."""
+    services, refused = [], []
+    for line in lines:
+        try:
+            services.append(model.read_service(json.loads(line)))
+        except ObjectError as wrong:
+            refused.append(wrong)
+    return services, refused
+
+
+def is_service(line: bytes) -> bool:
+    """Is this the line of a Service?"""
+    return line.startswith(_SERVICE)
+
+
+def name_of(line: bytes) -> str:
+    """namespace/name (or name) of the object of a line, without parsing it."""
+    head = _HEAD.match(line)
+    if head is None:
+        raise SnapshotError("A line of the snapshot does not begin with the kind and name of an object.")
+    return "/".join(part.decode() for part in head.groups()[1:] if part is not None)
+
+
+# ------------------------------------------------------------------------------------------------------- building
+
+
+def build(objects: Iterable[Mapping[str, Any]]) -> Snapshot:
+    """Makes a snapshot of raw Kubernetes objects of the kinds Node, Namespace, Service, EndpointSlice, Endpoints, ServiceCIDR
+    and Pod, in any order; other kinds are passed over. What is broken is refused one by one."""
+    gathered = _Gathered()
+    for raw in objects:
+        gathered.add(raw)
+    return gathered.snapshot()
+
+
+_PLAIN: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "Node": lambda raw: model.node_json(model.read_node(raw)),
+    "Namespace": lambda raw: {"kind": "Namespace", "metadata": {"name": model.read_namespace(raw)}},
+    "Pod": lambda raw: model.pod_json(model.read_pod(raw)),
+    "ServiceCIDR": lambda raw: model.service_cidr_json(model.read_service_cidr(raw)),
+}
+
+
+class _Gathered:
+    """The objects by name, until all are there."""
+
+    def __init__(self) -> None:
+        self.services: dict[str, Mapping[str, Any]] = {}
+        self.slices: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+        self.endpoints: dict[str, Mapping[str, Any]] = {}
+        self.lines: dict[tuple[str, str], bytes] = {}
+        self.refused: list[ObjectError] = []
+
+    def add(self, raw: Mapping[str, Any]) -> None:
+        kind = raw.get("kind") if isinstance(raw, Mapping) else None
+        try:
+            if kind == "Service":
+                self._once(self.services, "Service", raw)
+            elif kind == "Endpoints":
+                self._once(self.endpoints, "Endpoints", raw)
+            elif kind == "EndpointSlice":
+                self._add_slice(raw)
+            elif kind in _PLAIN:
+                self._add_plain(kind, raw)
+        except ObjectError as wrong:
+            self.refused.append(wrong)
+
+    def _once(self, known: dict[str, Mapping[str, Any]], kind: str, raw: Mapping[str, Any]) -> None:
+        key = _namespaced_key(raw)
+        if key in known:
+            raise ObjectError(kind, key, "is there twice; the first one is used")
+        known[key] = raw
+
+    def _add_slice(self, raw: Mapping[str, Any]) -> None:
+        metadata = raw.get("metadata")
+        labels = metadata.get("labels") if isinstance(metadata, Mapping) else None
+        service = labels.get(model.SERVICE_NAME_LABEL) if isinstance(labels, Mapping) else None
+        if raw.get("addressType") == "FQDN" or not isinstance(service, str) or not isinstance(metadata, Mapping):
+            return  # no proxy and no DNS server uses it
+        piece = model.slice_json(model.read_slice(raw))
+        key = f"{metadata.get('namespace') or 'default'}/{service}"
+        self.slices.setdefault(key, []).append((piece["metadata"]["name"], piece))
+
+    def _add_plain(self, kind: str, raw: Mapping[str, Any]) -> None:
+        made = _PLAIN[kind](raw)
+        line = _line(made)
+        if (kind, name_of(line)) in self.lines:
+            raise ObjectError(kind, name_of(line), "is there twice; the first one is used")
+        self.lines[kind, name_of(line)] = line
+
+    def snapshot(self) -> Snapshot:
+        for key, raw in self.services.items():
+            try:
+                self.lines["Service", key] = self._service_line(key, raw)
+            except ObjectError as wrong:
+                self.refused.append(wrong)
+        refused = tuple(sorted(self.refused, key=lambda wrong: (wrong.kind, wrong.key, wrong.reason)))
+        return _snapshot(sorted(self.lines.values()), refused)
+
+    def _service_line(self, key: str, raw: Mapping[str, Any]) -> bytes:
+        pieces = {}
+        for name, piece in self.slices.get(key, ()):
+            if name in pieces:
+                self.refused.append(ObjectError("EndpointSlice", f"{key.split('/')[0]}/{name}", "is there twice"))
+            else:
+                pieces[name] = piece
+        slices = [pieces[name] for name in sorted(pieces)] or self._mirrored(key)
+        # A Service's own field of that name is none of Kubernetes': only slices that were read above may get in.
+        return _line(model.service_json(model.read_service({**raw, "endpointSlices": slices})))
+
+    def _mirrored(self, key: str) -> list[dict[str, Any]]:
+        raw = self.endpoints.get(key)
+        if raw is None:
+            return []
+        try:
+            return [model.slice_json(model.read_slice(piece)) for piece in model.slices_of_endpoints(raw)]
+        except (Broken, ObjectError) as wrong:
+            self.refused.append(ObjectError("Endpoints", key, getattr(wrong, "reason", str(wrong))))
+            return []
+
+
+def _namespaced_key(raw: Mapping[str, Any]) -> str:
+    metadata = raw.get("metadata")
+    if isinstance(metadata, Mapping) and not metadata.get("namespace"):
+        return f"default/{model.object_key(raw)}"
+    return model.object_key(raw)
+
+
+def _line(made: dict[str, Any]) -> bytes:
+    return json.dumps(made, separators=(",", ":")).encode()
+
+
+def _snapshot(lines: list[bytes], refused: tuple[ObjectError, ...]) -> Snapshot:
+    services = [line for line in lines if line.startswith(_SERVICE)]
+    endpoints = sum(line.count(b'{"addresses":') for line in services)
+    counts = {
+        "services": len(services),
+        "endpoints": endpoints,
+        "ready_endpoints": endpoints - sum(line.count(b'"conditions":{"ready":false') for line in services),
+        "nodes": _count(lines, "Node"),
+        "namespaces": _count(lines, "Namespace"),
+        "pods": _count(lines, "Pod"),
+        "service_cidrs": _count(lines, "ServiceCIDR"),
+    }
+    return Snapshot(tuple(lines), counts, _digest(lines), refused)
+
+
+def _count(lines: list[bytes], kind: str) -> int:
+    head = f'{{"kind":"{kind}",'.encode()
+    return sum(1 for line in lines if line.startswith(head))
+
+
+def _digest(lines: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"".join(line + b"\n" for line in lines)).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------- file format
+
+
+def dump(snapshot: Snapshot) -> bytes:
+    """The file: the same snapshot always gives the same bytes."""
+    header = json.dumps(
+        {"schema": SCHEMA, "counts": snapshot.counts, "digest": snapshot.digest},
+        separators=(",", ":"),
+    )
+    return gzip.compress(b"\n".join([header.encode(), *snapshot.lines, b""]), COMPRESSION, mtime=0)
+
+
+def load(data: bytes) -> Snapshot:
+    """Reads a file; raises ``SnapshotError`` for one that is cut off, altered, or of a later schema."""
+    try:
+        text = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as wrong:
+        raise SnapshotError(f"The snapshot is not a whole gzip file: {wrong}.") from None
+    first, _newline, rest = text.partition(b"\n")
+    header = _header(first)
+    lines = rest.split(b"\n")
+    if lines.pop() != b"":
+        raise SnapshotError("The snapshot is cut off: its last line has no end.")
+    if _digest(lines) != header["digest"]:
+        raise SnapshotError("The snapshot was altered: its digest does not match its lines. Fetch it again.")
+    if sorted(set(lines)) != lines:
+        raise SnapshotError("The snapshot was not written by this collection: its lines are not sorted.")
+    for line in lines:
+        name_of(line)
+    return _snapshot(lines, ())
+
+
+def _header(line: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(line)
+        schema, digest = header["schema"], header["digest"]
+    except (ValueError, KeyError, TypeError):
+        raise SnapshotError("The file is not a snapshot: it has no header.") from None
+    if not isinstance(schema, int) or not isinstance(digest, str):
+        raise SnapshotError("The file is not a snapshot: its header is broken.")
+    if schema > SCHEMA:
+        raise SnapshotError(
+            f"The snapshot has schema {schema}, this version of the collection reads up to {SCHEMA}: upgrade it here first."
+        )
+    return {"schema": schema, "digest": digest}
+
+
+# ------------------------------------------------------------------------------------------------------ comparing
+
+
+def differences(old: Snapshot, new: Snapshot) -> Differences:
+    """What differs, by name."""
+    gone, come = set(old.lines) - set(new.lines), set(new.lines) - set(old.lines)
+    before = {name_of(line) for line in gone if line.startswith(_SERVICE)}
+    after = {name_of(line) for line in come if line.startswith(_SERVICE)}
+    return Differences(
+        tuple(sorted(after - before)),
+        tuple(sorted(before - after)),
+        tuple(sorted(before & after)),
+        any(not line.startswith(_SERVICE) for line in gone | come),
+    )
+
+
+def guard(old: Snapshot, new: Snapshot, max_removed_percent: int) -> None:
+    """Raises ``GuardError`` if the new snapshot lost more than that share of the Services, or of the ready endpoints: an empty
+    or half answer of an API server must not take the rules away."""
+    removed = len(differences(old, new).removed)
+    fewer = old.counts["ready_endpoints"] - new.counts["ready_endpoints"]
+    for what, lost, had in (
+        ("Services", removed, old.counts["services"]),
+        ("ready endpoints", fewer, old.counts["ready_endpoints"]),
+    ):
+        if had and lost * 100 > max_removed_percent * had:
+            raise GuardError(
+                f"The new snapshot lacks {lost} of {had} {what}, more than {max_removed_percent} %: it is refused and the old "
+                "one stays. If this is meant, allow it with max_removed_percent."
+            )
