@@ -2,11 +2,11 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The snapshot: the state of a cluster as sorted lines of canonical JSON, one an object, a Service together with its slices.
+"""The snapshot: a cluster's state as sorted lines of canonical JSON, one an object, a Service together with its slices.
 
-A file is gzip (mtime 0) of a header line, ``{"schema": 1, "counts": {...}, "digest": "..."}``, and the lines. The digest is
-the SHA-256 of every line but the header. Each line begins with its kind and its name, so that two snapshots are compared as
-bytes and what changed is known before any JSON is parsed.
+A file is gzip (mtime 0) of a header line, ``{"schema": 1, "counts": {...}, "digest": "..."}``, and the lines. The digest
+is the SHA-256 of every line but the header. Each line begins with its kind and its name, so that two snapshots are
+compared as bytes and what changed is known before any JSON is parsed.
 
 This module util is private to the collection: nothing outside kubenode.servicenet may import it.
 """
@@ -36,8 +36,8 @@ _HEAD = re.compile(
 
 
 class Snapshot(NamedTuple):
-    """``lines`` are sorted, without line ends; ``counts`` of services, endpoints, ready_endpoints, nodes, namespaces, pods and
-    service_cidrs; ``refused`` are the objects that were left out, with the reason."""
+    """``lines`` are sorted, without line ends; ``counts`` has services, endpoints, ready_endpoints, nodes, namespaces,
+    pods and service_cidrs; ``refused`` are the objects that were left out, with the reason."""
 
     lines: tuple[bytes, ...]
     counts: dict[str, int]
@@ -109,8 +109,8 @@ def name_of(line: bytes) -> str:
 
 
 def build(objects: Iterable[Mapping[str, Any]]) -> Snapshot:
-    """Makes a snapshot of raw Kubernetes objects of the kinds Node, Namespace, Service, EndpointSlice, Endpoints, ServiceCIDR
-    and Pod, in any order; other kinds are passed over. What is broken is refused one by one."""
+    """Makes a snapshot of raw Kubernetes objects of the kinds Node, Namespace, Service, EndpointSlice, Endpoints,
+    ServiceCIDR and Pod, in any order; other kinds are passed over. What is broken is refused one by one."""
     gathered = _Gathered()
     for raw in objects:
         gathered.add(raw)
@@ -302,8 +302,8 @@ def differences(old: Snapshot, new: Snapshot) -> Differences:
 
 
 def guard(old: Snapshot, new: Snapshot, max_removed_percent: int) -> None:
-    """Raises ``GuardError`` if the new snapshot lost more than that share of the Services, or of the ready endpoints: an empty
-    or half answer of an API server must not take the rules away."""
+    """Raises ``GuardError`` if the new snapshot lost more than that share of the Services, or of the ready endpoints: an
+    empty or half answer of an API server must not take the rules away."""
     removed = len(differences(old, new).removed)
     fewer = old.counts["ready_endpoints"] - new.counts["ready_endpoints"]
     for what, lost, had in (
