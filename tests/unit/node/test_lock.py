@@ -1,0 +1,81 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One holder at a time; the error names it; a killed holder leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node.lock import Lock
+
+
+def hold_in_a_child(path: str) -> int:
+    """A process that holds the lock until it is killed."""
+    ready, done = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with Lock(path, 0):
+            os.write(done, b"x")
+            time.sleep(30)
+        os._exit(0)
+    os.close(done)
+    assert os.read(ready, 1) == b"x"
+    os.close(ready)
+    return child
+
+
+def end(child: int) -> None:
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def test_the_lock_is_taken_and_given_back(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "lock"
+    for _round in range(2):
+        with Lock(str(path), 0):
+            assert path.read_text() == f"{os.getpid()}\n"
+    assert path.read_text() == ""
+
+
+def test_a_second_holder_is_told_who_the_first_is(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    child = hold_in_a_child(path)
+    try:
+        begin = time.monotonic()
+        with pytest.raises(ServicenetError, match=rf"Process {child} \(.+\) held the lock {path}"), Lock(path, 0.3):
+            pass
+        assert 0.3 <= time.monotonic() - begin < 5
+    finally:
+        end(child)
+
+
+def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    end(hold_in_a_child(path))
+    with Lock(path, 0):
+        assert Path(path).read_text() == f"{os.getpid()}\n"
+
+
+def test_an_error_inside_gives_the_lock_back(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    with pytest.raises(ValueError, match="inside"), Lock(path, 0):
+        raise ValueError("inside")
+    with Lock(path, 0):
+        pass
+
+
+def test_a_planted_link_is_refused(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "lock").symlink_to(victim)
+    with pytest.raises(ServicenetError, match="can't be opened"), Lock(str(tmp_path / "lock"), 0):
+        pass
+    assert victim.read_text() == "precious"
