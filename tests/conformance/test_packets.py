@@ -1,0 +1,92 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every recorded case, replayed with real packets through the collection's own modules, in every mode."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import shutil
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from conformance.packets import deviations
+from conformance.packets.packet_lab import PacketLab
+from conformance.packets.run import MODES, Replay, case_names, checks_of, load_case, replay
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+ADAPTER = Path(__file__).resolve().parent / "packets" / "adapter_servicenet.py"
+LABS = 2
+# What is tried -> (mode of the recordings, further options of the adapter, a tool that it needs)
+VARIANTS = {
+    "iptables-nft": ("iptables", "--variant nft", "iptables-nft"),
+    "iptables-legacy": ("iptables", "--variant legacy", "iptables-legacy"),
+    "nftables": ("nftables", "", "nft"),
+}
+ITEMS = [pytest.param(variant, name, id=f"{variant}-{name}") for variant in VARIANTS for name in case_names(["*"])]
+
+
+class Replays:
+    """Runs the cases of this session ahead of the tests that ask for them, two labs side by side."""
+
+    def __init__(self, stack: contextlib.ExitStack, wanted: list[tuple[str, str]]) -> None:
+        self.known = deviations.load()
+        self.free: queue.SimpleQueue[PacketLab] = queue.SimpleQueue()
+        for _ in range(min(LABS, len(wanted))):
+            self.free.put(stack.enter_context(PacketLab()))
+        pool = ThreadPoolExecutor(LABS)
+        stack.callback(pool.shutdown, cancel_futures=True)
+        self.results: dict[tuple[str, str], Future[Replay]] = {item: pool.submit(self.one, *item) for item in wanted}
+
+    def one(self, variant: str, name: str) -> Replay:
+        """One case in whichever lab is free."""
+        mode, options, _tool = VARIANTS[variant]
+        lab = self.free.get()
+        try:
+            return replay(name, f"{sys.executable} {ADAPTER} {options}", mode, lab, known=self.known)
+        finally:
+            self.free.put(lab)
+
+
+@pytest.fixture(scope="module")
+def replays(request: pytest.FixtureRequest) -> Iterator[Replays]:
+    """The replays of the cases that were selected."""
+    wanted = [(item.callspec.params["variant"], item.callspec.params["name"]) for item in request.session.items
+              if item.path == request.path and getattr(item, "callspec", None) and "variant" in item.callspec.params]
+    with contextlib.ExitStack() as stack:
+        yield Replays(stack, [item for item in wanted if shutil.which(VARIANTS[item[0]][2])])
+
+
+@pytest.mark.parametrize(("variant", "name"), ITEMS)
+def test_case(replays: Replays, variant: str, name: str) -> None:
+    """All packets of a case go where the real kube-proxy lets them go, and a cleanup leaves nothing."""
+    if (variant, name) not in replays.results:
+        pytest.skip(f"there is no {VARIANTS[variant][2]} on this machine")
+    done = replays.results[variant, name].result()
+    assert not done.failures, "\n".join(["", *done.failures])
+    assert done.passed
+
+
+def test_deviations_mean_something() -> None:
+    """Every entry of deviations.yaml covers a check of a case in each of its modes, so that none outlives its reason."""
+    for deviation in deviations.load():
+        assert deviation.reason
+        for mode in deviation.modes:
+            assert mode in MODES
+            assert any(deviation.covers(name, check.label, mode)
+                       for name in case_names([deviation.case])
+                       for check in checks_of(load_case(name), mode)), (deviation, mode)
+
+
+def test_deviations_are_documented(checkout: Path) -> None:
+    """docs/conformance.md shows the very table of deviations.yaml."""
+    page = (checkout / "docs" / "conformance.md").read_text()
+    assert deviations.table(deviations.load()) in page
