@@ -1,0 +1,140 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Requests to an API server: each retried where that helps, and failing with a sentence on what is missing.
+
+This module util is private to the collection: nothing outside kubenode.servicenet may import it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
+
+from .resources import Resource
+
+METHODS = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
+ATTEMPTS = 6
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 60.0
+MAX_MESSAGE = 400
+
+
+class ClusterError(ServicenetError):
+    """An API server can't be used; ``status`` is its HTTP status, 0 if it gave none."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ConnectionFailedError(Exception):
+    """No answer came. The text is the end of a sentence; ``passing``: trying again may help."""
+
+    def __init__(self, reason: str, passing: bool) -> None:
+        super().__init__(reason)
+        self.passing = passing
+
+
+class Answer(NamedTuple):
+    """What an API server said; the names of ``headers`` are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
+# (method, path, query, headers, body) -> Answer, or raises ConnectionFailedError
+Transport = Callable[[str, str, Mapping[str, str], Mapping[str, str], "bytes | None"], Answer]
+
+
+class Client:
+    """An API server.
+
+    :param transport: sends one request.
+    :param server: its URL, for messages.
+    :param sleep: waits for some seconds.
+    """
+
+    def __init__(self, transport: Transport, server: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._transport = transport
+        self.server = server
+        self._sleep = sleep
+
+    def request(
+        self,
+        verb: str,
+        resource: Resource,
+        namespace: str = "",
+        name: str = "",
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+    ) -> bytes:
+        """Does what ``verb`` (a verb of RBAC) says and returns the body of the answer; raises ``ClusterError``.
+
+        429 is always tried again. 5xx and a broken connection are for reading only: a write may have been done.
+        """
+        headers = {"Accept": "application/json"}
+        data = None
+        if body is not None:
+            headers["Content-Type"] = content_type
+            data = json.dumps(body, separators=(",", ":")).encode()
+        reading = METHODS[verb] == "GET"
+        pause = FIRST_PAUSE
+        for remaining in reversed(range(ATTEMPTS)):
+            answer = None
+            try:
+                answer = self._transport(METHODS[verb], resource.path(namespace, name), query or {}, headers, data)
+            except ConnectionFailedError as failed:
+                if not (failed.passing and reading and remaining):
+                    raise ClusterError(f"The API server {self.server} {failed}.") from None
+            else:
+                if answer.status < 300:
+                    return answer.data
+                again = answer.status == 429 or (answer.status >= 500 and reading)
+                if not (again and remaining):
+                    raise self._refusal(answer, verb, resource, namespace)
+            self._sleep(_retry_after(answer, pause))
+            pause *= 2
+        raise ClusterError(f"The API server {self.server} was asked {ATTEMPTS} times in vain.")
+
+    def _refusal(self, answer: Answer, verb: str, resource: Resource, namespace: str) -> ClusterError:
+        """The sentence for an HTTP status that is none of success."""
+        said = _message(answer.data)
+        where = f"in namespace {namespace}" if namespace else "in all namespaces" if resource.namespaced else ""
+        action = " ".join(part for part in (verb, resource.shown, where) if part)
+        if answer.status == 401:
+            text = "does not accept the credentials (401): the token or the client certificate is wrong or has expired."
+        elif answer.status == 403:
+            text = f"forbids to {action} (403): grant the verb {verb} on the resource {resource.shown} to the user."
+        elif answer.status == 404 and not said:
+            text = f"answers 404 to {action}: the address is not that of a Kubernetes API server."
+        elif answer.status == 404 and resource.since:
+            text = f"does not serve {resource.shown} (404): it must be {resource.since} or later."
+        elif answer.status == 429 or answer.status >= 500:
+            text = f"can't {action} at the moment ({answer.status}), even after some pauses: try again later."
+        else:
+            text = f"answers {answer.status} to {action}."
+        return ClusterError(f"The API server {self.server} {text}{f' It said: {said}' if said else ''}", answer.status)
+
+
+def _message(data: bytes) -> str:
+    """The message of a Status object, on one line; "" if the answer is none."""
+    try:
+        status = json.loads(data)
+    except (ValueError, RecursionError):
+        return ""
+    said = status.get("message") if isinstance(status, dict) else None
+    return " ".join(said.split())[:MAX_MESSAGE] if isinstance(said, str) else ""
+
+
+def _retry_after(answer: Answer | None, pause: float) -> float:
+    """Seconds to wait: what the server asks for, else ``pause``, and never longer than LONGEST_PAUSE."""
+    asked = answer.headers.get("retry-after", "") if answer else ""
+    return min(float(asked) if asked.isdigit() else pause, LONGEST_PAUSE)
