@@ -146,9 +146,9 @@ class Netlink:
                 raise NetlinkError(self._what, -int(ERRNO.unpack_from(data, start)[0]))
             yield data, start, end
 
-    def each(self, kind: int, bodies: Sequence[bytes]) -> list[int]:
+    def each(self, kind: int, bodies: Sequence[bytes], flags: int = NLM_F_REQUEST | NLM_F_ACK) -> list[int]:
         """Send one request per body in one go; the errno of each answer (0 is success), in order."""
-        self._send([(kind, body) for body in bodies], NLM_F_REQUEST | NLM_F_ACK)
+        self._send([(kind, body) for body in bodies], flags)
         codes: list[int] = []
         if bodies:
             for answer, data, start, _end in self._messages():
