@@ -4,8 +4,9 @@
 
 """Makes any checkout importable as ``ansible_collections.kubenode.servicenet``.
 
-Python and Ansible want a collection below ``ansible_collections/NAMESPACE/NAME``; a checkout may stand anywhere. A tree of one symbolic
-link, kept in the cache outside the checkout, is enough for both. Run as a program, this prints the path to use as ANSIBLE_COLLECTIONS_PATH.
+Python and Ansible want a collection below ``ansible_collections/NAMESPACE/NAME``; a checkout may stand anywhere. A tree
+of one symbolic link, kept in the cache outside the checkout, is enough for both. Run as a program, this prints the path
+to use as ANSIBLE_COLLECTIONS_PATH.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def cache_directory() -> Path:
 def collections_path(checkout: Path = CHECKOUT) -> Path:
     """Return the directory that holds ``ansible_collections``, and make it if need be.
 
-    The directory's name is derived from the checkout's path, so that several checkouts on one machine never see each other's code.
+    The directory's name is derived from the checkout's path, so that several checkouts on one machine never see each
+    other's code.
     """
     if checkout.parts[-3:] == ("ansible_collections", "kubenode", "servicenet"):
         return checkout.parents[2]
@@ -38,7 +40,7 @@ def collections_path(checkout: Path = CHECKOUT) -> Path:
     if not link.is_symlink():
         link.parent.mkdir(parents=True, exist_ok=True)
         # Two runs may begin at the same time: each makes a link of its own, and the rename decides.
-        mine = link.with_name("servicenet.%d" % os.getpid())
+        mine = link.with_name(f"servicenet.{os.getpid()}")
         mine.symlink_to(checkout, target_is_directory=True)
         mine.replace(link)
     return root

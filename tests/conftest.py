@@ -16,12 +16,13 @@ from hypothesis import settings
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
-# First on the path, so that the code under test is this checkout's even where another copy of the collection is installed.
+# First on the path: the code under test is this checkout's, even where another copy of the collection is installed.
 sys.path.insert(0, str(collections_path()))
 # What the tests start (ansible-playbook above all) finds the collection the same way.
 os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(collections_path())
 
-# One core may be busy with another test's packets, so a time limit for an example would be a coin toss. CI tries the same examples each time.
+# One core may be busy with another test's packets, so a time limit for an example would be a coin toss. CI tries the
+# same examples each time.
 settings.register_profile("servicenet", deadline=None, derandomize=os.environ.get("CI") == "true", print_blob=True)
 settings.load_profile("servicenet")
 
@@ -40,5 +41,5 @@ def cache() -> Path:
 
 @pytest.fixture(scope="session")
 def full_figures() -> bool:
-    """Whether long tests do all of their work (`make soak`, `make conformance`) or a scaled-down part of it (`make test`)."""
+    """Whether long tests do all of their work (`make soak`, `make conformance`), or a part of it (`make test`)."""
     return os.environ.get("SERVICENET_FULL") == "1"

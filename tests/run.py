@@ -1,0 +1,164 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs levels of tests as one pytest run, whose last line is the sum over everything.
+
+    python tests/run.py lint unit                       what `make check` runs
+    python tests/run.py lint unit integration conformance -- -k dns
+    python tests/run.py --full soak
+
+A level that cannot run here is a test of its own in that sum: skipped with the reason, and failed where the variable CI
+is "true".
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from collection_tree import CHECKOUT, cache_directory
+
+TESTS = CHECKOUT / "tests"
+PEERS_ENV = cache_directory() / "peers" / "env"
+# No single test may take longer than this many seconds; CI ends after ninety minutes and would not say where it stood.
+TIME_LIMIT = 900
+
+
+def _no_namespaces() -> str:
+    """Why this process cannot make network namespaces, or an empty text."""
+    if os.geteuid() != 0:
+        return "it makes network namespaces, which only root may do"
+    try:
+        tried = subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "it needs unshare from util-linux"
+    return "" if tried.returncode == 0 else f"this machine lets nobody make namespaces: {tried.stderr.strip()}"
+
+
+def _no_peers() -> str:
+    """Why the real programs cannot be compared with, or an empty text."""
+    return "" if PEERS_ENV.exists() else "the real programs are not built; run `make peers`"
+
+
+def _nothing() -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of tests.
+
+    :param directories: below ``tests/``.
+    :param obstacle: says why the level cannot run on this machine, or returns an empty text.
+    :param markers: pytest's marker expression, or an empty text.
+    """
+
+    directories: tuple[str, ...]
+    obstacle: Callable[[], str] = _nothing
+    markers: str = ""
+
+
+LEVELS = {
+    "lint": Level(("lint",)),
+    "unit": Level(("unit",)),
+    "integration": Level(("integration",), _no_namespaces),
+    "conformance": Level(("conformance",), lambda: _no_namespaces() or _no_peers()),
+    "soak": Level(("integration", "conformance"), lambda: _no_namespaces() or _no_peers(), "soak"),
+}
+
+
+class Obstacle(pytest.Item):
+    """Stands in the run for a level that cannot run."""
+
+    reason = ""
+
+    def runtest(self) -> None:
+        """Skip, or fail where nobody would see a skip."""
+        if os.environ.get("CI") == "true":
+            raise pytest.fail.Exception(f"level {self.name} cannot run: {self.reason}", pytrace=False)
+        raise pytest.skip.Exception(f"LEVEL {self.name} DID NOT RUN: {self.reason}")
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Where pytest says that this test stands."""
+        return TESTS / "run.py", 0, f"level {self.name}"
+
+
+class Obstacles:
+    """The pytest plugin that adds the levels that cannot run to the tests.
+
+    :param reasons: by name of a level.
+    """
+
+    def __init__(self, reasons: dict[str, str]) -> None:
+        self.reasons = reasons
+
+    def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+        """Append one test for each level that cannot run."""
+        for level, reason in self.reasons.items():
+            item = Obstacle.from_parent(session, name=level, nodeid=f"tests/run.py::{level}")
+            item.reason = reason
+            items.append(item)
+
+
+def load_peers() -> None:
+    """Hand every test the places of the real programs, as tests/provision/peers wrote them, unless the caller did."""
+    if PEERS_ENV.exists():
+        for line in PEERS_ENV.read_text().splitlines():
+            name, _equals, value = line.partition("=")
+            os.environ.setdefault(name, value)
+
+
+def run(levels: list[str], full: bool, extra: list[str]) -> int:
+    """Run the levels and return pytest's exit status."""
+    os.environ["SERVICENET_FULL"] = "1" if full else "0"
+    # Tests start ansible-playbook and other tools of the environment that this Python is of.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    directories: list[str] = []
+    reasons: dict[str, str] = {}
+    markers = {LEVELS[name].markers for name in levels}
+    for name in levels:
+        level = LEVELS[name]
+        there = [f"tests/{d}" for d in level.directories if any((TESTS / d).rglob("test_*.py"))]
+        reason = level.obstacle() or ("" if there else "it has no tests")
+        if reason:
+            reasons[name] = reason
+            print(f"LEVEL {name} CANNOT RUN: {reason}", flush=True)
+        else:
+            directories += [d for d in there if d not in directories]
+    # With no directory at all pytest would take its own idea of where tests are.
+    arguments = directories or ["tests/run.py"]
+    arguments += ["--junitxml=tests/output/junit.xml", "--continue-on-collection-errors", "--durations=10"]
+    arguments += [f"--timeout={TIME_LIMIT}"]
+    if markers != {""}:
+        arguments += ["-m", " or ".join(sorted(markers - {""}))]
+    return int(pytest.main([*arguments, *extra], plugins=[Obstacles(reasons)]))
+
+
+def main() -> int:
+    """Read the command line, and do what it says."""
+    parser = argparse.ArgumentParser(description="Runs levels of tests as one pytest run.")
+    names = [*LEVELS, "bench"]
+    parser.add_argument("levels", nargs="+", choices=names, metavar="LEVEL", help=", ".join(names))
+    parser.add_argument("--full", action="store_true", help="long tests do all of their work, not a part of it")
+    own, dashes, extra = sys.argv[1:], "--", []
+    if dashes in own:
+        own, extra = own[: own.index(dashes)], own[own.index(dashes) + 1 :]
+    options = parser.parse_args(own)
+    os.chdir(CHECKOUT)
+    load_peers()
+    if "bench" in options.levels:
+        if options.levels != ["bench"]:
+            parser.error("measuring beside other work measures the other work: bench stands alone")
+        return subprocess.run([sys.executable, "tests/benchmarks/run.py", *extra], check=False).returncode
+    return run(options.levels, options.full, extra)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
