@@ -9,17 +9,14 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-checkout := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
-provision := $(checkout)tests/provision
-
-# What follows runs in the checkout, with the environment's programs first on the path.
-in_venv = cd "$(checkout)" && venv=$$("$(provision)/venv") && export PATH="$$venv/bin:$$PATH" &&
+# What follows runs with the environment's programs first on the path.
+in_venv = venv=$$(tests/provision/venv) && export PATH="$$venv/bin:$$PATH" &&
 # More arguments for pytest: make check ARGS="-k layers".
 ARGS ?=
 
 .PHONY: help
 help: ## Say what can be made
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' "$(checkout)Makefile" | expand -t 20
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 20
 
 .PHONY: demo
 demo: lab ## Run the collection on nodes made of namespaces; SOURCE= where the cluster comes from, KEEP=1 leaves it standing
@@ -48,9 +45,9 @@ bench: peers ## Measure beside the real kube-proxy
 
 # What has to be there first.
 .PHONY: lab peers
-lab:
-	@"$(provision)/packages" lab
+lab: ## Install the packages that the demo needs
+	@tests/provision/packages lab
 
-peers:
-	@"$(provision)/packages" lab test
-	@"$(provision)/peers"
+peers: ## Install all packages, and build the real programs to compare with
+	@tests/provision/packages lab test
+	@tests/provision/peers

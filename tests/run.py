@@ -57,12 +57,10 @@ class Level:
 
     :param directories: below ``tests/``.
     :param obstacle: says why the level cannot run on this machine, or returns an empty text.
-    :param markers: pytest's marker expression, or an empty text.
     """
 
     directories: tuple[str, ...]
     obstacle: Callable[[], str] = _nothing
-    markers: str = ""
 
 
 LEVELS = {
@@ -70,7 +68,7 @@ LEVELS = {
     "unit": Level(("unit",)),
     "integration": Level(("integration",), _no_namespaces),
     "conformance": Level(("conformance",), lambda: _no_namespaces() or _no_peers()),
-    "soak": Level(("integration", "conformance"), lambda: _no_namespaces() or _no_peers(), "soak"),
+    "soak": Level(("integration", "conformance"), lambda: _no_namespaces() or _no_peers()),
 }
 
 
@@ -99,8 +97,9 @@ class Obstacles:
     def __init__(self, reasons: dict[str, str]) -> None:
         self.reasons = reasons
 
+    @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
-        """Append one test for each level that cannot run."""
+        """Append one test for each level that cannot run, after -k and -m had their say: no selection hides it."""
         for level, reason in self.reasons.items():
             item = Obstacle.from_parent(session, name=level, nodeid=f"tests/run.py::{level}")
             item.reason = reason
@@ -122,7 +121,6 @@ def run(levels: list[str], full: bool, extra: list[str]) -> int:
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     directories: list[str] = []
     reasons: dict[str, str] = {}
-    markers = {LEVELS[name].markers for name in levels}
     for name in levels:
         level = LEVELS[name]
         there = [f"tests/{d}" for d in level.directories if any((TESTS / d).rglob("test_*.py"))]
@@ -136,8 +134,8 @@ def run(levels: list[str], full: bool, extra: list[str]) -> int:
     arguments = directories or ["tests/run.py"]
     arguments += ["--junitxml=tests/output/junit.xml", "--continue-on-collection-errors", "--durations=10"]
     arguments += [f"--timeout={TIME_LIMIT}"]
-    if markers != {""}:
-        arguments += ["-m", " or ".join(sorted(markers - {""}))]
+    if levels == ["soak"]:
+        arguments += ["-m", "soak"]
     return int(pytest.main([*arguments, *extra], plugins=[Obstacles(reasons)]))
 
 
@@ -153,9 +151,9 @@ def main() -> int:
     options = parser.parse_args(own)
     os.chdir(CHECKOUT)
     load_peers()
-    if "bench" in options.levels:
-        if options.levels != ["bench"]:
-            parser.error("measuring beside other work measures the other work: bench stands alone")
+    if len(options.levels) > 1 and {"bench", "soak"} & set(options.levels):
+        parser.error("bench and soak each stand alone")
+    if options.levels == ["bench"]:
         return subprocess.run([sys.executable, "tests/benchmarks/run.py", *extra], check=False).returncode
     return run(options.levels, options.full, extra)
 
