@@ -70,10 +70,16 @@ def test_tool(command: tuple[str, ...], checkout: Path) -> None:
     verdict(command, checkout)
 
 
-def test_mypy(checkout: Path, cache: Path) -> None:
+def test_mypy_on_the_collection(checkout: Path, cache: Path) -> None:
     # The collection's own names are only known where it stands below ansible_collections.
     settings = ("--config-file", str(checkout / "pyproject.toml"), "--cache-dir", str(cache / "mypy"))
     verdict(("mypy", *settings, "--package", f"{COLLECTION}.plugins"), collections_path())
+
+
+def test_mypy_on_the_test_runner(checkout: Path, cache: Path) -> None:
+    files = [name for name in tracked(checkout, "tests/*.py") if name.count("/") == 1 or name.startswith("tests/lint/")]
+    settings = ("--cache-dir", str(cache / "mypy-tests"))
+    verdict(("mypy", *settings, *files), checkout, MYPYPATH="tests")
 
 
 def test_ansible_lint(checkout: Path, cache: Path) -> None:

@@ -11,7 +11,7 @@ so a breach is a fault even where everything still works.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -245,7 +245,8 @@ def plugins_keep_still(plugins: Plugins) -> Iterator[str]:
                 yield f"{source.shown}:{node.lineno} uses zip(strict=), which Python 3.8 lacks"
 
 
-RULES = (
+Rule = Callable[[Plugins], Iterator[str]]
+RULES: tuple[Rule, ...] = (
     core_is_pure,
     sides_are_apart,
     libraries_are_guarded,
@@ -257,7 +258,7 @@ RULES = (
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_collection_keeps_its_layers(rule, checkout: Path) -> None:
+def test_collection_keeps_its_layers(rule: Rule, checkout: Path) -> None:
     plugins = Plugins(checkout / "plugins")
     assert plugins.layer("_core"), "the walk found no core"
     assert list(rule(plugins)) == []
@@ -354,7 +355,7 @@ UNDER = "module_utils"
         (plugins_keep_still, {"_node/a.py": "x = 1"}, "_node/a.py lacks `from __future__ import annotations`"),
     ],
 )
-def test_breach_is_found(rule, files: dict[str, str], breach: str, tmp_path: Path) -> None:
+def test_breach_is_found(rule: Rule, files: dict[str, str], breach: str, tmp_path: Path) -> None:
     utils = tmp_path / "plugins" / UNDER
     for name, text in {"__init__.py": "", "_core/__init__.py": "", "_node/__init__.py": "", **files}.items():
         path = (utils / name).resolve()

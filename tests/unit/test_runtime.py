@@ -16,7 +16,8 @@ import yaml
 
 def described(checkout: Path, name: str) -> dict[str, Any]:
     """Read one of the YAML files that describe the collection."""
-    return yaml.safe_load((checkout / name).read_text())
+    content: dict[str, Any] = yaml.safe_load((checkout / name).read_text())
+    return content
 
 
 def test_action_group_lists_every_module(checkout: Path) -> None:
