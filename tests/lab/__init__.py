@@ -3,3 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 """Nodes, Pods, an outside client and a real control plane on one machine, for tests, benchmarks and demonstrations."""
+
+from lab.claim import LabError
+from lab.cluster import Answers, Lab
+from lab.control_plane import ControlPlane
+
+__all__ = ["Answers", "ControlPlane", "Lab", "LabError"]

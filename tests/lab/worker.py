@@ -15,7 +15,7 @@ The answer is three lines: the server's name, its port, the address of the clien
 
 Commands come in as one JSON object a line on stdin, answers go out the same way on stdout: `ping`, `probe` (new flows,
 how often each outcome was seen), `http` (one GET), `open`, `say` and `hang_up` (one long connection), `serve` and
-`quit_serving` (more plain ports, and fewer).
+`quit_serving` (more plain ports, and fewer), `stay` (outlive the end of stdin).
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class Server:
         self.name = name
         self.loop = asyncio.get_running_loop()
         self.plain: dict[int, list[Any]] = {}
+        self.stays = False
 
     async def start(self, ports: dict[str, list[int]]) -> None:
         """Opens every port, both families, bound to the wildcard address."""
@@ -329,11 +330,13 @@ async def command(msg: dict[str, Any], server: Server, connections: Connections)
         return await server.open_plain(msg["port"])
     if op == "quit_serving":
         return await server.close_plain(msg["port"])
+    if op == "stay":
+        server.stays = True
     return "ready"
 
 
 async def main() -> None:
-    """Serves, and obeys until stdin ends."""
+    """Serves, and obeys until stdin ends; goes on serving then, if it was told to stay."""
     name, ports = sys.argv[1], json.loads(sys.argv[2])
     server, connections = Server(name), Connections()
     await server.start(ports)
@@ -344,6 +347,8 @@ async def main() -> None:
         reply = json.dumps(await command(json.loads(line), server, connections)) + "\n"
         sys.stdout.write(reply)
         sys.stdout.flush()
+    if server.stays:
+        await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,216 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The lab itself: without these, no other integration test means anything."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from lab import ControlPlane, Lab, LabError
+from lab.claim import BASE, namespaces, recorded_processes, remove, remove_stale, started
+from lab.cluster import MANIFESTS, PLAIN
+from lab.control_plane import Api, ApiError
+
+TESTS = Path(__file__).resolve().parents[1]
+OWNER = """
+import sys, time
+from lab import Lab
+lab = Lab(nodes=1, pods=1)
+lab.open()
+lab.node("node-a").start_process(["sleep", "1000"])
+print(lab.prefix, lab.node("node-a").holder, flush=True)
+time.sleep(1000)
+"""
+
+
+def manifests() -> Iterator[dict]:
+    """All objects of the lab's manifests."""
+    for path in sorted(MANIFESTS.glob("*.yaml")):
+        yield from yaml.safe_load_all(path.read_text())
+
+
+def test_pods_of_two_nodes_reach_each_other_with_their_own_addresses(lab: Lab) -> None:
+    """As Kubernetes' network model wants it, in both families and for TCP and UDP."""
+    here, there = lab.pods["pod-a1"], lab.pods["pod-b2"]
+    for mine, theirs in zip(here.ips, there.ips, strict=True):
+        for proto in ("TCP", "UDP"):
+            got = lab.probe("pod-a1", theirs, PLAIN, proto, count=3)
+            assert (dict(got.who), got.peers, dict(got.failures)) == ({"pod-b2": 3}, {"pod-b2": {mine}}, {})
+
+
+def test_client_outside_reaches_nodes_and_pods(lab: Lab) -> None:
+    """With any of its addresses."""
+    last = lab.client_ips[-1][0]
+    assert lab.probe("client", lab.node("node-b").ips[0], PLAIN, source=last).peers == {"node-b": {last}}
+    status, body = lab.http("client", f"http://[{lab.pods['pod-a3'].ips[1]}]:8080/")
+    assert (status, body.split()) == (200, ["pod-a3", "8080", lab.client_ips[0][1]])
+
+
+def test_unprogrammed_vip_is_silent_from_everywhere(lab: Lab) -> None:
+    """So that whatever answers for a VIP later, rules made it do so."""
+    for client in ("client", "node-a", "pod-b1"):
+        assert set(lab.probe(client, "10.96.0.10", PLAIN, count=2, timeout=0.2).failures) == {"drop"}
+
+
+def test_nodes_share_no_files_processes_or_names(lab: Lab) -> None:
+    """What one node writes, the other and the machine don't see."""
+    a, b = lab.node("node-a"), lab.node("node-b")
+    mark = f"servicenet-lab-test-{os.getpid()}"
+    for path in (f"/etc/{mark}", f"/var/lib/{mark}", f"/run/{mark}", f"/usr/local/bin/{mark}"):
+        a.run(["touch", path])
+        assert a.path(path).exists()
+        assert b.run(["test", "-e", path], check=False).returncode == 1
+        assert not Path(path).exists()
+    machine = Path("/etc/resolv.conf").read_text()
+    a.run(["sh", "-c", "echo nameserver 198.18.0.1 > /etc/resolv.conf"])
+    assert b.run(["cat", "/etc/resolv.conf"]).stdout.splitlines()[-1] == "nameserver 127.0.0.1"
+    assert Path("/etc/resolv.conf").read_text() == machine
+    assert [node.run(["hostname"]).stdout.strip() for node in (a, b)] == ["node-a", "node-b"]
+    a.start_process(["sleep", "4711"])
+    assert "sleep 4711" not in b.run(["ps", "-e", "-o", "args"]).stdout
+
+
+def test_nodes_share_no_rules(lab: Lab) -> None:
+    """Each has a network stack of its own."""
+    lab.node("node-a").run(["nft", "add", "table", "ip", "lab_test"])
+    assert "lab_test" not in lab.node("node-b").run(["nft", "list", "tables"]).stdout
+    lab.node("node-a").run(["nft", "delete", "table", "ip", "lab_test"])
+
+
+def test_long_connection_notices_when_it_is_cut(lab: Lab) -> None:
+    """A stream answers as long as packets pass, and only so long."""
+    target, node = lab.pods["pod-b1"].ips[0], lab.node("node-b")
+    stream = lab.stream("pod-a1", target, 7000)
+    assert stream.say("one") == "pod-b1 one"
+    node.run(["ip", "link", "set", "pod1", "down"])
+    try:
+        assert stream.say("two") == ""
+    finally:
+        node.run(["ip", "link", "set", "pod1", "up"])
+        for family, ip in zip("46", lab.pods["pod-b1"].ips, strict=True):
+            node.run(["ip", f"-{family}", "route", "replace", ip, "dev", "pod1"])
+    stream.close()
+    with pytest.raises(LabError, match="could not connect"):
+        lab.stream("pod-a1", target, 7001)
+
+
+def test_playbook_runs_on_the_nodes(lab: Lab, tmp_path: Path) -> None:
+    """Modules run inside: they see the node's name and write the node's files."""
+    playbook = tmp_path / "try.yml"
+    playbook.write_text(yaml.safe_dump([{"hosts": "servicenet_nodes", "gather_facts": False, "tasks": [
+        {"ansible.builtin.command": "hostname", "register": "said", "changed_when": False},
+        {"ansible.builtin.copy": {"content": "{{ said.stdout }}", "dest": "/etc/lab-test", "mode": "0600"}}]}]))
+    first = lab.playbook(str(playbook))
+    assert first.changed == {"node-a": 1, "node-b": 1}
+    assert [lab.node(name).path("/etc/lab-test").read_text() for name in lab.nodes] == ["node-a", "node-b"]
+    assert lab.playbook(str(playbook)).changed == {"node-a": 0, "node-b": 0}
+    assert not Path("/etc/lab-test").exists()
+
+
+def test_everything_is_gone_after_close() -> None:
+    """Namespaces, processes, files; and a second lab beside it is not touched."""
+    with Lab(nodes=1, pods=1) as other:
+        with Lab(nodes=1, pods=1) as short:
+            holder = short.node("node-a").holder
+            assert namespaces(short.prefix)
+            assert started(holder)
+        assert not namespaces(short.prefix)
+        assert not started(holder)
+        assert not (BASE / short.prefix).exists()
+        assert dict(other.probe("pod-a1", "10.128.1.1", PLAIN, count=1).who) == {"node-a": 1}
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_everything_is_gone_after_the_owner_was_killed(how: signal.Signals) -> None:
+    """Whoever starts next removes what the dead owner left."""
+    owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True,
+                             env=os.environ | {"PYTHONPATH": str(TESTS)})
+    assert owner.stdout
+    prefix, holder = owner.stdout.readline().split()
+    try:
+        assert namespaces(prefix)
+        owner.send_signal(how)
+        owner.wait()
+        remove_stale()
+        assert not namespaces(prefix)
+        assert not started(int(holder))
+        assert not (BASE / prefix).exists()
+    finally:
+        owner.kill()
+        owner.wait()
+        owner.stdout.close()
+        remove(prefix)
+
+
+def test_manifests_describe_this_lab(lab: Lab) -> None:
+    """Their Nodes are the lab's, and every endpoint is the Pod that its targetRef names, where that Pod is."""
+    nodes = {m["metadata"]["name"]: m for m in manifests() if m["kind"] == "Node"}
+    assert list(nodes.values()) == lab.node_objects()
+    endpoints = 0
+    for piece in (m for m in manifests() if m["kind"] == "EndpointSlice"):
+        for endpoint in piece["endpoints"]:
+            pod = lab.pods[endpoint["targetRef"]["name"]]
+            assert endpoint["addresses"][0] == pod.ips[piece["addressType"] == "IPv6"]
+            assert endpoint["nodeName"] == pod.node
+            assert endpoint["zone"] == lab.node(pod.node).zone
+            endpoints += 1
+    assert endpoints
+
+
+def test_control_plane_takes_the_manifests_and_knows_its_users(control_plane: ControlPlane) -> None:
+    """The very objects of the demonstration pass a real API server; a user without rights is refused."""
+    api = control_plane.api
+    api.create_all(m for m in manifests() if m["metadata"]["name"] not in ("default", "kube-system"))
+    services = {s["metadata"]["name"]: s for s in api.list("Service", "shop")}
+    assert services["web"]["spec"]["clusterIP"] == "10.96.0.10"
+    assert services["front"]["status"]["loadBalancer"]["ingress"][0]["ip"] == "198.19.0.12"
+    with pytest.raises(ApiError, match="403"):
+        Api(control_plane.port, control_plane.token("nobody")).list("Service")
+    api.clear()
+    assert {s["metadata"]["name"] for s in api.list("Service")} <= {"kubernetes"}
+
+
+def test_control_plane_survives_an_outage(control_plane: ControlPlane) -> None:
+    """The state is etcd's; only the API server goes and comes back."""
+    api = control_plane.api
+    with contextlib.suppress(ApiError):
+        api.create({"kind": "Namespace", "metadata": {"name": "outage"}})
+    control_plane.stop_api()
+    with pytest.raises(OSError, match="namespaces"):
+        api.list("Namespace")
+    control_plane.start_api()
+    assert "outage" in [n["metadata"]["name"] for n in api.list("Namespace")]
+
+
+def test_node_reaches_the_control_plane(lab: Lab, control_plane: ControlPlane) -> None:
+    """Through the relay on its loopback."""
+    url = lab.reach("node-b", control_plane)
+    token = f"Authorization: Bearer {control_plane.token('admin')}"
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        said = lab.node("node-b").run(["curl", "-sk", "-H", token, f"{url}/version"], check=False).stdout
+        if said:
+            break
+    assert "v1.36" in said
+
+
+def test_control_plane_leaves_no_process() -> None:
+    """Neither etcd nor the API server nor the relay."""
+    if not os.access(Path.home() / ".cache/servicenet/peers/bin/kube-apiserver", os.X_OK):
+        pytest.skip("kube-apiserver has not been built (`make peers`)")
+    with ControlPlane() as plane:
+        running = recorded_processes(plane.prefix)
+        assert len(running) == 3
+    assert not any(started(pid) for pid in running)
+    assert not plane.directory.exists()
