@@ -59,8 +59,11 @@ class Replays:
 @pytest.fixture(scope="module")
 def replays(request: pytest.FixtureRequest) -> Iterator[Replays]:
     """The replays of the cases that were selected."""
-    wanted = [(item.callspec.params["variant"], item.callspec.params["name"]) for item in request.session.items
-              if item.path == request.path and getattr(item, "callspec", None) and "variant" in item.callspec.params]
+    wanted = [
+        (item.callspec.params["variant"], item.callspec.params["name"])
+        for item in request.session.items
+        if item.path == request.path and getattr(item, "callspec", None) and "variant" in item.callspec.params
+    ]
     with contextlib.ExitStack() as stack:
         yield Replays(stack, [item for item in wanted if shutil.which(VARIANTS[item[0]][2])])
 
@@ -81,9 +84,11 @@ def test_deviations_mean_something() -> None:
         assert deviation.reason
         for mode in deviation.modes:
             assert mode in MODES
-            assert any(deviation.covers(name, check.label, mode)
-                       for name in case_names([deviation.case])
-                       for check in checks_of(load_case(name), mode)), (deviation, mode)
+            assert any(
+                deviation.covers(name, check.label, mode)
+                for name in case_names([deviation.case])
+                for check in checks_of(load_case(name), mode)
+            ), (deviation, mode)
 
 
 def test_deviations_are_documented(checkout: Path) -> None:

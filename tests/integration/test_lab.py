@@ -108,9 +108,26 @@ def test_long_connection_notices_when_it_is_cut(lab: Lab) -> None:
 def test_playbook_runs_on_the_nodes(lab: Lab, tmp_path: Path) -> None:
     """Modules run inside: they see the node's name and write the node's files."""
     playbook = tmp_path / "try.yml"
-    playbook.write_text(yaml.safe_dump([{"hosts": "servicenet_nodes", "gather_facts": False, "tasks": [
-        {"ansible.builtin.command": "hostname", "register": "said", "changed_when": False},
-        {"ansible.builtin.copy": {"content": "{{ said.stdout }}", "dest": "/etc/lab-test", "mode": "0600"}}]}]))
+    playbook.write_text(
+        yaml.safe_dump(
+            [
+                {
+                    "hosts": "servicenet_nodes",
+                    "gather_facts": False,
+                    "tasks": [
+                        {"ansible.builtin.command": "hostname", "register": "said", "changed_when": False},
+                        {
+                            "ansible.builtin.copy": {
+                                "content": "{{ said.stdout }}",
+                                "dest": "/etc/lab-test",
+                                "mode": "0600",
+                            }
+                        },
+                    ],
+                }
+            ]
+        )
+    )
     first = lab.playbook(str(playbook))
     assert first.changed == {"node-a": 1, "node-b": 1}
     assert [lab.node(name).path("/etc/lab-test").read_text() for name in lab.nodes] == ["node-a", "node-b"]
@@ -134,8 +151,9 @@ def test_everything_is_gone_after_close() -> None:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_everything_is_gone_after_the_owner_was_killed(how: signal.Signals) -> None:
     """Whoever starts next removes what the dead owner left."""
-    owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True,
-                             env=os.environ | {"PYTHONPATH": str(TESTS)})
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(TESTS)}
+    )
     assert owner.stdout
     prefix, holder = owner.stdout.readline().split()
     try:

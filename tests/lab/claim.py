@@ -65,6 +65,7 @@ def kill_and_wait(pids: Iterable[int], seconds: float = 5.0) -> None:
 
 def clean_exit() -> None:
     """Lets SIGTERM and Ctrl-C end this process by way of its clean-up, also in the background of a shell."""
+
     def leave(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)
 
@@ -116,8 +117,9 @@ def labs() -> dict[str, dict[str, Any]]:
 
 def remove_stale() -> list[str]:
     """Removes the labs whose owner is gone and that nobody asked to keep; returns their prefixes."""
-    stale = [prefix for prefix, owner in labs().items()
-             if not owner["kept"] and started(owner["pid"]) != owner["started"]]
+    stale = [
+        prefix for prefix, owner in labs().items() if not owner["kept"] and started(owner["pid"]) != owner["started"]
+    ]
     for prefix in stale:
         remove(prefix)
     return stale
@@ -167,8 +169,14 @@ class Claim:
     def spawn(self, name: str, *args: str | Path) -> subprocess.Popen[bytes]:
         """Starts a process that `remove` finds again; what it says goes to `NAME.log`."""
         with open(self.directory / f"{name}.log", "ab") as log:
-            process = subprocess.Popen([str(a) for a in args], cwd=self.directory, start_new_session=True,
-                                       stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            process = subprocess.Popen(
+                [str(a) for a in args],
+                cwd=self.directory,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
         with open(self.directory / PROCESSES, "a") as record:
             record.write(f"{process.pid} {started(process.pid)}\n")
         return process

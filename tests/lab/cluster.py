@@ -97,8 +97,14 @@ class Lab(Ground):
         self.pods: dict[str, Pod] = {}
         for i, letter in enumerate(LETTERS[:nodes], 1):
             name = f"node-{letter}"
-            self.nodes[name] = Node(name, self.ns(name), self.directory, (f"198.18.0.{10 + i}", f"fd98::{10 + i}"),
-                                    (f"10.128.{i}.0/24", f"fd80:0:0:{i}::/64"), f"zone-{2 - i % 2}")
+            self.nodes[name] = Node(
+                name,
+                self.ns(name),
+                self.directory,
+                (f"198.18.0.{10 + i}", f"fd98::{10 + i}"),
+                (f"10.128.{i}.0/24", f"fd80:0:0:{i}::/64"),
+                f"zone-{2 - i % 2}",
+            )
             for j in range(1, pods + 1):
                 pod = Pod(f"pod-{letter}{j}", name, (f"10.128.{i}.{10 + j}", f"fd80:0:0:{i}::{10 + j}"))
                 self.pods[pod.name] = pod
@@ -109,50 +115,76 @@ class Lab(Ground):
     def build(self) -> None:
         """Namespaces, wires, routes, the nodes' holders, workers."""
         self.add("fabric")
-        self.ip("fabric", "link add fabric type bridge", "link set fabric up",
-                *(f"addr add {ip} dev fabric" for ip in FABRIC))
+        self.ip(
+            "fabric",
+            "link add fabric type bridge",
+            "link set fabric up",
+            *(f"addr add {ip} dev fabric" for ip in FABRIC),
+        )
         self.add("client")
         self._attach("client", self.client_ips)
         for node in self.nodes.values():
             self.add(node.name, router=True)
             self._attach(node.name, [node.ips])
         for node in self.nodes.values():
-            self.ip(node.name, *(f"route add {cidr} via {ip}" for other in self.nodes.values() if other is not node
-                                 for cidr, ip in zip(other.pod_cidrs, other.ips, strict=True)))
-            self.ip("client", *(f"route add {cidr} via {ip}"
-                                for cidr, ip in zip(node.pod_cidrs, node.ips, strict=True)))
+            self.ip(
+                node.name,
+                *(
+                    f"route add {cidr} via {ip}"
+                    for other in self.nodes.values()
+                    if other is not node
+                    for cidr, ip in zip(other.pod_cidrs, other.ips, strict=True)
+                ),
+            )
+            self.ip(
+                "client", *(f"route add {cidr} via {ip}" for cidr, ip in zip(node.pod_cidrs, node.ips, strict=True))
+            )
         self.route_client_via("node-a")
         for pod in self.pods.values():
             self._add_pod(pod)
-        hosts = "".join(["127.0.0.1 localhost\n::1 localhost\n",
-                         *(f"{ip} {node.name}\n" for node in self.nodes.values() for ip in node.ips)])
+        hosts = "".join(
+            [
+                "127.0.0.1 localhost\n::1 localhost\n",
+                *(f"{ip} {node.name}\n" for node in self.nodes.values() for ip in node.ips),
+            ]
+        )
         for node in self.nodes.values():
             node.start(hosts)
         self.start_workers(["client", *self.nodes, *self.pods], PORTS)
-        (self.directory / "lab.json").write_text(json.dumps(
-            {"nodes": {node.name: node.holder for node in self.nodes.values()}, "others": ["client", *self.pods]}))
+        (self.directory / "lab.json").write_text(
+            json.dumps(
+                {"nodes": {node.name: node.holder for node in self.nodes.values()}, "others": ["client", *self.pods]}
+            )
+        )
 
     def _attach(self, name: str, addresses: Sequence[tuple[str, ...]]) -> None:
         """Wires a namespace to the fabric; only the first pair of addresses is chosen as a source by itself."""
         self.wire(name, "eth0", "fabric", name)
         self.ip("fabric", f"link set {name} master fabric")
         first = addresses[0]
-        self.ip(name, *(f"addr add {v4}/24 dev eth0" for v4, _v6 in addresses),
-                *(f"addr add {v6}/64 dev eth0 preferred_lft {'forever' if v6 == first[1] else 0}"
-                  for _v4, v6 in addresses),
-                *(f"route add default via {ip.split('/')[0]}" for ip in FABRIC))
+        self.ip(
+            name,
+            *(f"addr add {v4}/24 dev eth0" for v4, _v6 in addresses),
+            *(f"addr add {v6}/64 dev eth0 preferred_lft {'forever' if v6 == first[1] else 0}" for _v4, v6 in addresses),
+            *(f"route add default via {ip.split('/')[0]}" for ip in FABRIC),
+        )
 
     def _add_pod(self, pod: Pod) -> None:
         """A namespace with one address of each family, routed by its node."""
         self.add(pod.name)
-        device = f"pod{pod.name[len('pod-a'):]}"
+        device = f"pod{pod.name[len('pod-a') :]}"
         self.wire(pod.name, "eth0", pod.node, device)
         for family, ip, cidr in zip((4, 6), pod.ips, self.nodes[pod.node].pod_cidrs, strict=True):
             bits = 32 if family == 4 else 128
             gateway = cidr.split("/")[0][:-1] + "1" if family == 4 else cidr.split("/")[0] + "1"
             self.ip(pod.node, f"addr add {gateway}/{bits} dev {device}", f"route add {ip} dev {device}", family=family)
-            self.ip(pod.name, f"addr add {ip}/{bits} dev eth0", f"route add {gateway} dev eth0",
-                    f"route add default via {gateway} dev eth0 onlink", family=family)
+            self.ip(
+                pod.name,
+                f"addr add {ip}/{bits} dev eth0",
+                f"route add {gateway} dev eth0",
+                f"route add default via {gateway} dev eth0 onlink",
+                family=family,
+            )
 
     def keep(self) -> None:
         """Leaves the lab standing when this process ends, servers included."""
@@ -171,17 +203,35 @@ class Lab(Ground):
         for ip, *cidrs in zip(self.nodes[name].ips, SERVICE_CIDRS, LOAD_BALANCER_CIDRS, strict=True):
             self.ip("client", *(f"route replace {cidr} via {ip}" for cidr in cidrs))
 
-    def probe(self, client: str, address: str, port: int, proto: str = "TCP", count: int = 10,
-              source: str = "", timeout: float = 0.6) -> Answers:
+    def probe(
+        self,
+        client: str,
+        address: str,
+        port: int,
+        proto: str = "TCP",
+        count: int = 10,
+        source: str = "",
+        timeout: float = 0.6,
+    ) -> Answers:
         """Opens `count` new flows from a Pod, a node or "client" to a `plain` server.
 
         :param proto: TCP, UDP or SCTP.
         :param source: one of the client's own addresses.
         :param timeout: seconds of silence that count as a drop.
         """
-        (got,) = self.workers[client].ask(op="probe", probes=[
-            {"proto": proto, "address": address, "port": port, "count": count,
-             "sources": [source] if source else None, "timeout": timeout}])
+        (got,) = self.workers[client].ask(
+            op="probe",
+            probes=[
+                {
+                    "proto": proto,
+                    "address": address,
+                    "port": port,
+                    "count": count,
+                    "sources": [source] if source else None,
+                    "timeout": timeout,
+                }
+            ],
+        )
         answers = Answers(Counter(), {}, Counter())
         for outcomes in got.values():
             for outcome, times in outcomes.items():
@@ -205,23 +255,37 @@ class Lab(Ground):
 
     def reach(self, node: str, plane: ControlPlane) -> str:
         """Lets a node reach a control plane; returns the URL to use there."""
-        self.nodes[node].start_process(["socat", f"TCP-LISTEN:{API_ON_NODES},bind=127.0.0.1,fork,reuseaddr",
-                                        f"UNIX-CONNECT:{plane.socket}"])
+        self.nodes[node].start_process(
+            ["socat", f"TCP-LISTEN:{API_ON_NODES},bind=127.0.0.1,fork,reuseaddr", f"UNIX-CONNECT:{plane.socket}"]
+        )
         return f"https://127.0.0.1:{API_ON_NODES}"
 
     def inventory(self, path: Path | None = None, **variables: Any) -> Path:
         """Writes an Ansible inventory of the nodes and returns its path; `variables` are for all of them."""
         path = path or self.directory / "inventory.yml"
-        path.write_text(inventory(self.nodes.values(), {
-            "cluster_snapshot_source": "manifests",
-            "cluster_snapshot_manifests": [str(MANIFESTS)],
-            "cluster_snapshot_path": str(self.directory / "snapshot.jsonl.gz"),
-            "service_proxy_detect_local_mode": "ClusterCIDR",
-            "service_proxy_pod_cidrs": list(CLUSTER_CIDRS)} | variables))
+        path.write_text(
+            inventory(
+                self.nodes.values(),
+                {
+                    "cluster_snapshot_source": "manifests",
+                    "cluster_snapshot_manifests": [str(MANIFESTS)],
+                    "cluster_snapshot_path": str(self.directory / "snapshot.jsonl.gz"),
+                    "service_proxy_detect_local_mode": "ClusterCIDR",
+                    "service_proxy_pod_cidrs": list(CLUSTER_CIDRS),
+                }
+                | variables,
+            )
+        )
         return path
 
-    def playbook(self, name: str, extra_vars: Mapping[str, Any] | None = None, *options: str,
-                 inventory: Path | None = None, check: bool = True) -> PlaybookRun:
+    def playbook(
+        self,
+        name: str,
+        extra_vars: Mapping[str, Any] | None = None,
+        *options: str,
+        inventory: Path | None = None,
+        check: bool = True,
+    ) -> PlaybookRun:
         """Runs one of the collection's playbooks (`site`), or a file (`/tmp/mine.yml`), on the nodes.
 
         :param options: further arguments of ansible-playbook, for example "--check", "--diff", "--limit=node-a".
@@ -235,12 +299,19 @@ class Lab(Ground):
 
     def node_objects(self) -> list[dict[str, Any]]:
         """The Node objects that a cluster of this lab has."""
-        return [{"apiVersion": "v1", "kind": "Node",
-                 "metadata": {"name": node.name, "labels": {"kubernetes.io/hostname": node.name,
-                                                            "topology.kubernetes.io/zone": node.zone}},
-                 "spec": {"podCIDR": node.pod_cidrs[0], "podCIDRs": list(node.pod_cidrs)},
-                 "status": {"addresses": [{"type": "InternalIP", "address": ip} for ip in node.ips]}}
-                for node in self.nodes.values()]
+        return [
+            {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {
+                    "name": node.name,
+                    "labels": {"kubernetes.io/hostname": node.name, "topology.kubernetes.io/zone": node.zone},
+                },
+                "spec": {"podCIDR": node.pod_cidrs[0], "podCIDRs": list(node.pod_cidrs)},
+                "status": {"addresses": [{"type": "InternalIP", "address": ip} for ip in node.ips]},
+            }
+            for node in self.nodes.values()
+        ]
 
 
 def kept_labs() -> list[str]:

@@ -133,8 +133,7 @@ class Api:
 
     def patch(self, kind: str, namespace: str, name: str, change: Mapping[str, Any], subresource: str = "") -> Any:
         """Merges `change` into one object."""
-        return self.call("PATCH", path_of(kind, namespace, name) + subresource, change,
-                         "application/merge-patch+json")
+        return self.call("PATCH", path_of(kind, namespace, name) + subresource, change, "application/merge-patch+json")
 
     def delete(self, kind: str, namespace: str, name: str) -> None:
         """Deletes one object."""
@@ -182,8 +181,9 @@ class ControlPlane(Claim):
     :param controllers: run the endpoint controllers, too.
     """
 
-    def __init__(self, users: Sequence[str] = ("reader", "nobody"), controllers: bool = False,
-                 prefix: str | None = None) -> None:
+    def __init__(
+        self, users: Sequence[str] = ("reader", "nobody"), controllers: bool = False, prefix: str | None = None
+    ) -> None:
         super().__init__(prefix)
         self.users, self.controllers = list(users), controllers
         self.port = 0
@@ -199,13 +199,26 @@ class ControlPlane(Claim):
         self._etcd_url, peers = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
         self.port = free_port()
         self._processes["etcd"] = self.spawn(
-            "etcd", os.environ.get("ETCD", "etcd"), "--data-dir", self.directory / "etcd",
-            "--listen-client-urls", self._etcd_url, "--advertise-client-urls", self._etcd_url,
-            "--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers,
-            "--initial-cluster", f"default={peers}", "--unsafe-no-fsync")
+            "etcd",
+            os.environ.get("ETCD", "etcd"),
+            "--data-dir",
+            self.directory / "etcd",
+            "--listen-client-urls",
+            self._etcd_url,
+            "--advertise-client-urls",
+            self._etcd_url,
+            "--listen-peer-urls",
+            peers,
+            "--initial-advertise-peer-urls",
+            peers,
+            "--initial-cluster",
+            f"default={peers}",
+            "--unsafe-no-fsync",
+        )
         self.start_api()
         self._processes["relay"] = self.spawn(
-            "relay", "socat", f"UNIX-LISTEN:{self.socket},fork", f"TCP:127.0.0.1:{self.port}")
+            "relay", "socat", f"UNIX-LISTEN:{self.socket},fork", f"TCP:127.0.0.1:{self.port}"
+        )
         if self.controllers:
             self.start_controllers()
 
@@ -233,14 +246,22 @@ class ControlPlane(Claim):
         """Starts kube-apiserver, on the same port with the same state each time, and waits until it answers."""
         key = self.directory / "sa.key"
         process = self._processes["kube-apiserver"] = self.spawn(
-            "kube-apiserver", peer("KUBE_APISERVER", "kube-apiserver"), f"--etcd-servers={self._etcd_url}",
-            f"--secure-port={self.port}", "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1",
-            f"--cert-dir={self.directory}/certs", "--service-account-issuer=https://kubernetes.default.svc",
-            f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}",
-            "--authorization-mode=RBAC", f"--token-auth-file={self.directory}/tokens.csv",
+            "kube-apiserver",
+            peer("KUBE_APISERVER", "kube-apiserver"),
+            f"--etcd-servers={self._etcd_url}",
+            f"--secure-port={self.port}",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            f"--cert-dir={self.directory}/certs",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={key}",
+            f"--service-account-signing-key-file={key}",
+            "--authorization-mode=RBAC",
+            f"--token-auth-file={self.directory}/tokens.csv",
             f"--service-cluster-ip-range={SERVICE_CIDRS}",
             # There is no controller that would give each namespace its ServiceAccount.
-            "--disable-admission-plugins=ServiceAccount")
+            "--disable-admission-plugins=ServiceAccount",
+        )
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and process.poll() is None:
             try:
@@ -259,9 +280,15 @@ class ControlPlane(Claim):
     def start_controllers(self) -> None:
         """Starts kube-controller-manager with the endpoint controllers alone."""
         self._processes["kube-controller-manager"] = self.spawn(
-            "kube-controller-manager", peer("KUBE_CONTROLLER_MANAGER", "kube-controller-manager"),
-            f"--controllers={CONTROLLERS}", "--leader-elect=false", "--secure-port=0",
-            f"--kubeconfig={self.kubeconfig()}", "--kube-api-qps=200", "--kube-api-burst=400")
+            "kube-controller-manager",
+            peer("KUBE_CONTROLLER_MANAGER", "kube-controller-manager"),
+            f"--controllers={CONTROLLERS}",
+            "--leader-elect=false",
+            "--secure-port=0",
+            f"--kubeconfig={self.kubeconfig()}",
+            "--kube-api-qps=200",
+            "--kube-api-burst=400",
+        )
 
     def kubeconfig(self, user: str = "admin", path: Path | None = None, server: str | None = None) -> Path:
         """Writes a kubeconfig that verifies the server's certificate, and returns its path.
@@ -270,11 +297,21 @@ class ControlPlane(Claim):
         """
         path = path or self.directory / f"{user}.kubeconfig"
         trust = {"insecure-skip-tls-verify": True} if server else {"certificate-authority": str(self.certificate)}
-        path.write_text(json.dumps({
-            "apiVersion": "v1", "kind": "Config", "current-context": "lab",
-            "clusters": [{"name": "lab", "cluster": {"server": server or f"https://127.0.0.1:{self.port}"} | trust}],
-            "users": [{"name": user, "user": {"token": self.token(user)}}],
-            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": user}}]}, indent=1))
+        path.write_text(
+            json.dumps(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "current-context": "lab",
+                    "clusters": [
+                        {"name": "lab", "cluster": {"server": server or f"https://127.0.0.1:{self.port}"} | trust}
+                    ],
+                    "users": [{"name": user, "user": {"token": self.token(user)}}],
+                    "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": user}}],
+                },
+                indent=1,
+            )
+        )
         path.chmod(0o600)
         return path
 

@@ -27,9 +27,20 @@ class Worker:
         self.name = name
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            ["ip", "netns", "exec", netns, sys.executable, str(WORKER), name,
-             json.dumps({kind: list(numbers) for kind, numbers in ports.items()})],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            [
+                "ip",
+                "netns",
+                "exec",
+                netns,
+                sys.executable,
+                str(WORKER),
+                name,
+                json.dumps({kind: list(numbers) for kind, numbers in ports.items()}),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
     def ask(self, **message: Any) -> Any:
         """Sends one command (see worker.py) and returns its answer."""
@@ -83,18 +94,29 @@ class Ground(Claim):
         :param accept_local: it takes packets from outside that carry one of its own addresses as their source.
         """
         sh("ip", "netns", "add", self.ns(name))
-        self.sysctl(name, {
-            "net.ipv4.conf.all.rp_filter": 0, "net.ipv4.conf.default.rp_filter": 0,
-            "net.ipv4.conf.all.send_redirects": 0, "net.ipv4.conf.default.send_redirects": 0,
-            "net.ipv4.conf.all.accept_redirects": 0, "net.ipv4.conf.default.accept_redirects": 0,
-            "net.ipv6.conf.all.accept_redirects": 0, "net.ipv6.conf.default.accept_redirects": 0,
-            "net.ipv6.conf.all.accept_dad": 0, "net.ipv6.conf.default.accept_dad": 0,
-            "net.ipv4.ip_forward": int(router), "net.ipv6.conf.all.forwarding": int(router),
-            # Probes open many flows to refusing ports; ICMP rate limits would turn rejects into time-outs.
-            "net.ipv4.icmp_ratemask": 0, "net.ipv6.icmp.ratemask": 127,
-            "net.ipv4.icmp_msgs_per_sec": 1000000, "net.ipv4.icmp_msgs_burst": 100000,
-            "net.ipv4.conf.all.accept_local": int(accept_local),
-        })
+        self.sysctl(
+            name,
+            {
+                "net.ipv4.conf.all.rp_filter": 0,
+                "net.ipv4.conf.default.rp_filter": 0,
+                "net.ipv4.conf.all.send_redirects": 0,
+                "net.ipv4.conf.default.send_redirects": 0,
+                "net.ipv4.conf.all.accept_redirects": 0,
+                "net.ipv4.conf.default.accept_redirects": 0,
+                "net.ipv6.conf.all.accept_redirects": 0,
+                "net.ipv6.conf.default.accept_redirects": 0,
+                "net.ipv6.conf.all.accept_dad": 0,
+                "net.ipv6.conf.default.accept_dad": 0,
+                "net.ipv4.ip_forward": int(router),
+                "net.ipv6.conf.all.forwarding": int(router),
+                # Probes open many flows to refusing ports; ICMP rate limits would turn rejects into time-outs.
+                "net.ipv4.icmp_ratemask": 0,
+                "net.ipv6.icmp.ratemask": 127,
+                "net.ipv4.icmp_msgs_per_sec": 1000000,
+                "net.ipv4.icmp_msgs_burst": 100000,
+                "net.ipv4.conf.all.accept_local": int(accept_local),
+            },
+        )
         self.ip(name, "link set lo up")
 
     def wire(self, a: str, dev_a: str, b: str, dev_b: str) -> None:

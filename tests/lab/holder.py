@@ -48,8 +48,9 @@ def main() -> None:
     Path("/etc/hosts").write_text(hosts)
     resolver = Path("/etc/resolv.conf")
     resolver.unlink(missing_ok=True)  # it may be a link to a file below the machine's /run
-    resolver.write_text("# The resolver of a lab's node: refuses at once, until something listens here.\n"
-                        "nameserver 127.0.0.1\n")
+    resolver.write_text(
+        "# The resolver of a lab's node: refuses at once, until something listens here.\nnameserver 127.0.0.1\n"
+    )
     # Ignored, the kernel reaps what is orphaned; the node's daemons end up as children of this process.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     record = directory / f"{name}.new"

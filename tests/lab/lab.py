@@ -4,10 +4,10 @@
 
 """The lab from the command line.
 
-    python tests/lab/lab.py up [--nodes N] [--pods N]     builds a lab, leaves it standing and says how to use it
-    python tests/lab/lab.py list                          the labs that stand
-    python tests/lab/lab.py enter PLACE [COMMAND ...]     a shell (or a command) on a node, in a Pod, or on the client
-    python tests/lab/lab.py down [--all]                  takes the newest lab away, or all of them
+python tests/lab/lab.py up [--nodes N] [--pods N]     builds a lab, leaves it standing and says how to use it
+python tests/lab/lab.py list                          the labs that stand
+python tests/lab/lab.py enter PLACE [COMMAND ...]     a shell (or a command) on a node, in a Pod, or on the client
+python tests/lab/lab.py down [--all]                  takes the newest lab away, or all of them
 """
 
 from __future__ import annotations
@@ -39,10 +39,12 @@ def up(args: argparse.Namespace) -> None:
 def how_to_use(inventory: Path) -> str:
     """What to type next."""
     me = f"{os.path.basename(sys.executable)} {os.path.relpath(__file__)}"
-    return (f"  ansible-playbook -i {inventory} kubenode.servicenet.site\n"
-            f"  {me} enter node-a\n"
-            f"  {me} enter pod-a1 curl -s http://10.96.0.10/\n"
-            f"  {me} down")
+    return (
+        f"  ansible-playbook -i {inventory} kubenode.servicenet.site\n"
+        f"  {me} enter node-a\n"
+        f"  {me} enter pod-a1 curl -s http://10.96.0.10/\n"
+        f"  {me} down"
+    )
 
 
 def newest() -> str:

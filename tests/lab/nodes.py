@@ -38,8 +38,9 @@ class Node:
     :param zone: label topology.kubernetes.io/zone.
     """
 
-    def __init__(self, name: str, netns: str, directory: Path, ips: Sequence[str], pod_cidrs: Sequence[str],
-                 zone: str) -> None:
+    def __init__(
+        self, name: str, netns: str, directory: Path, ips: Sequence[str], pod_cidrs: Sequence[str], zone: str
+    ) -> None:
         self.name, self.netns, self.directory = name, netns, directory
         self.ips, self.pod_cidrs, self.zone = tuple(ips), tuple(pod_cidrs), zone
         self.holder = 0
@@ -52,9 +53,25 @@ class Node:
         said = self.directory / f"{self.name}.log"
         with open(said, "wb") as log:
             process = subprocess.Popen(
-                ["nsenter", f"--net=/run/netns/{self.netns}", "unshare", "--mount", "--pid", "--uts", "--fork",
-                 sys.executable, str(HOLDER), self.name, hosts, str(self.directory)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+                [
+                    "nsenter",
+                    f"--net=/run/netns/{self.netns}",
+                    "unshare",
+                    "--mount",
+                    "--pid",
+                    "--uts",
+                    "--fork",
+                    sys.executable,
+                    str(HOLDER),
+                    self.name,
+                    hosts,
+                    str(self.directory),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         record, deadline = self.directory / f"{self.name}.pid", time.monotonic() + seconds
         while not record.exists():
             if process.poll() is not None or time.monotonic() > deadline:
@@ -67,21 +84,35 @@ class Node:
         """The beginning of a command line that runs in all namespaces of the node."""
         return enter_command(self.holder)
 
-    def run(self, command: Sequence[str | Path], text: str | None = None, check: bool = True,
-            env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self,
+        command: Sequence[str | Path],
+        text: str | None = None,
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
         """Runs a command on the node, to its end. A failure is a LabError, unless `check` is false."""
         argv = [*self.enter(), *map(str, command)]
-        done = subprocess.run(argv, input=text, text=True, capture_output=True, check=False,
-                              env=self.environment() | dict(env or {}))
+        done = subprocess.run(
+            argv, input=text, text=True, capture_output=True, check=False, env=self.environment() | dict(env or {})
+        )
         if check and done.returncode:
-            raise LabError(f"{shlex.join(map(str, command))} on {self.name} ended with {done.returncode}: "
-                           f"{done.stderr.strip() or done.stdout.strip()}")
+            raise LabError(
+                f"{shlex.join(map(str, command))} on {self.name} ended with {done.returncode}: "
+                f"{done.stderr.strip() or done.stdout.strip()}"
+            )
         return done
 
     def start_process(self, command: Sequence[str | Path]) -> subprocess.Popen[bytes]:
         """Starts a command on the node that goes on by itself; it ends with the node at the latest."""
-        return subprocess.Popen([*self.enter(), *map(str, command)], env=self.environment(), start_new_session=True,
-                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return subprocess.Popen(
+            [*self.enter(), *map(str, command)],
+            env=self.environment(),
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     @staticmethod
     def environment() -> dict[str, str]:
@@ -108,5 +139,6 @@ class Node:
             f"export PATH={SYSTEM_PATH}\n"
             f'if [ "$SERVICENET_LAB_NODE" = {self.netns} ]; then exec /usr/bin/python3 "$@"; fi\n'
             f"export SERVICENET_LAB_NODE={self.netns}\n"
-            f'exec {shlex.join(self.enter())} /usr/bin/python3 "$@"\n')
+            f'exec {shlex.join(self.enter())} /usr/bin/python3 "$@"\n'
+        )
         self.python.chmod(0o755)

@@ -36,9 +36,15 @@ class PlaybookRun(NamedTuple):
 
 def inventory(nodes: Iterable[Node], variables: Mapping[str, Any]) -> str:
     """The text of an inventory: each node with a Python that enters it (JSON, which is YAML, too)."""
-    hosts = {node.name: {"ansible_connection": "local", "ansible_python_interpreter": str(node.python),
-                         "service_proxy_node_name": node.name, "service_proxy_node_ips": list(node.ips)}
-             for node in nodes}
+    hosts = {
+        node.name: {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": str(node.python),
+            "service_proxy_node_name": node.name,
+            "service_proxy_node_ips": list(node.ips),
+        }
+        for node in nodes
+    }
     return json.dumps({"all": {"children": {"servicenet_nodes": {"hosts": hosts, "vars": dict(variables)}}}}, indent=2)
 
 
@@ -51,22 +57,48 @@ def ansible_playbook() -> str:
     return found
 
 
-def run_playbook(name: str, inventory_file: Path, extra_vars: Mapping[str, Any], options: Sequence[str],
-                 output: int | None = subprocess.PIPE) -> PlaybookRun:
+def run_playbook(
+    name: str,
+    inventory_file: Path,
+    extra_vars: Mapping[str, Any],
+    options: Sequence[str],
+    output: int | None = subprocess.PIPE,
+) -> PlaybookRun:
     """Runs a playbook of the collection by its short name, or a file by its path.
 
     :param output: None lets it write to this process's own output; `PlaybookRun.output` is empty then.
     """
     playbook = name if "/" in name or "." in name else f"{COLLECTION}.{name}"
     environment = os.environ | {
-        "ANSIBLE_COLLECTIONS_PATH": str(collections_path()), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCALHOST_WARNING": "0",
-        "ANSIBLE_RETRY_FILES_ENABLED": "0", "ANSIBLE_DEPRECATION_WARNINGS": "0", "ANSIBLE_FORKS": "2"}
+        "ANSIBLE_COLLECTIONS_PATH": str(collections_path()),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_LOCALHOST_WARNING": "0",
+        "ANSIBLE_RETRY_FILES_ENABLED": "0",
+        "ANSIBLE_DEPRECATION_WARNINGS": "0",
+        "ANSIBLE_FORKS": "2",
+    }
     done = subprocess.run(
-        [ansible_playbook(), playbook, f"--inventory={inventory_file}", "--extra-vars", json.dumps(dict(extra_vars)),
-         *options],
-        cwd=inventory_file.parent, env=environment, stdin=subprocess.DEVNULL, stdout=output,
-        stderr=subprocess.STDOUT, text=True, check=False)
+        [
+            ansible_playbook(),
+            playbook,
+            f"--inventory={inventory_file}",
+            "--extra-vars",
+            json.dumps(dict(extra_vars)),
+            *options,
+        ],
+        cwd=inventory_file.parent,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
     said = done.stdout or ""
     recap = _RECAP.findall(said)
-    return PlaybookRun(done.returncode, said, {host: int(changed) for host, _ok, changed, *_ in recap},
-                       {host: int(unreachable) + int(failed) for host, _ok, _changed, unreachable, failed in recap})
+    return PlaybookRun(
+        done.returncode,
+        said,
+        {host: int(changed) for host, _ok, changed, *_ in recap},
+        {host: int(unreachable) + int(failed) for host, _ok, _changed, unreachable, failed in recap},
+    )

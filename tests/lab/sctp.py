@@ -77,15 +77,18 @@ class Server:
             data, ancillary, _flags, peer = self.sock.recvmsg(2048, 256)
         except OSError:
             return
-        data = data[(data[0] & 15) * 4:]
+        data = data[(data[0] & 15) * 4 :]
         if len(data) < 32 or data[12] != INIT:
             return
         source_port, port = struct.unpack("!HH", data[:4])
         tag = struct.unpack("!I", data[16:20])[0]
         if port not in self.ports:
             return
-        reply_from = [(level, kind, struct.pack("=I4s4s", 0, info[8:12], b"\0" * 4))
-                      for level, kind, info in ancillary if kind == IP_PKTINFO]
+        reply_from = [
+            (level, kind, struct.pack("=I4s4s", 0, info[8:12], b"\0" * 4))
+            for level, kind, info in ancillary
+            if kind == IP_PKTINFO
+        ]
         chunk = init(INIT_ACK, random_tag(), self.answer(port, peer[0]))
         with contextlib.suppress(OSError):
             self.sock.sendmsg([packet(port, source_port, tag, chunk)], reply_from, 0, (peer[0], 0))
@@ -105,7 +108,7 @@ async def probe(address: str, port: int, source: str, timeout: float) -> bytes:
         deadline = loop.time() + timeout
         while True:
             data = await asyncio.wait_for(loop.sock_recv(sock, 2048), deadline - loop.time())
-            data = data[(data[0] & 15) * 4:]
+            data = data[(data[0] & 15) * 4 :]
             if len(data) > 36 and data[12] == INIT_ACK and struct.unpack("!HH", data[:4]) == (port, source_port):
                 size = struct.unpack("!H", data[34:36])[0]
-                return data[36:32 + size]
+                return data[36 : 32 + size]

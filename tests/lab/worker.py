@@ -42,6 +42,7 @@ LINGER_RESET = struct.pack("ii", 1, 0)
 
 # --------------------------------------------------------------------------------------------------------- server
 
+
 def answer(name: str, port: int, peer: str) -> bytes:
     """Who answers, on which port, and whom it saw."""
     return f"{name}\n{port}\n{peer.removeprefix('::ffff:')}\n".encode()
@@ -108,8 +109,10 @@ class Server:
         try:
             await reader.readuntil(b"\r\n\r\n")
             body = self.answer_to(writer)
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n"
-                         b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+            writer.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+                b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+            )
             await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -158,6 +161,7 @@ class Server:
 
 
 # --------------------------------------------------------------------------------------------------------- client
+
 
 def family_of(address: str) -> socket.AddressFamily:
     """By the look of it."""
@@ -341,8 +345,7 @@ async def main() -> None:
     server, connections = Server(name), Connections()
     await server.start(ports)
     reader = asyncio.StreamReader(limit=1 << 24)
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(0, "rb"))
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(0, "rb"))
     while line := await reader.readline():
         reply = json.dumps(await command(json.loads(line), server, connections)) + "\n"
         sys.stdout.write(reply)

@@ -4,7 +4,7 @@
 
 """The adapter for this collection: it calls the module of the mode in the node's namespace, as Ansible would.
 
-    run.py --adapter "python3 adapter_servicenet.py [--variant legacy|nft]" --mode iptables|nftables|ipvs|userspace
+run.py --adapter "python3 adapter_servicenet.py [--variant legacy|nft]" --mode iptables|nftables|ipvs|userspace
 """
 
 from __future__ import annotations
@@ -65,8 +65,12 @@ def run_module(mode: str, netns: str, arguments: dict[str, Any]) -> dict[str, An
     environment = os.environ | {"PYTHONPATH": str(collections_path())}
     done = subprocess.run(
         ["ip", "netns", "exec", netns, sys.executable, "-c", LAUNCHER, f"{MODULES}.{mode}_services"],
-        input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}), text=True, capture_output=True, env=environment,
-        check=False)
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
+        text=True,
+        capture_output=True,
+        env=environment,
+        check=False,
+    )
     try:
         result = dict(json.loads(done.stdout.splitlines()[-1]))
     except (ValueError, IndexError):

@@ -31,8 +31,10 @@ class Deviation(NamedTuple):
 
 def load(path: Path = FILE) -> tuple[Deviation, ...]:
     """All documented deviations."""
-    return tuple(Deviation(entry["case"], entry["probe"], tuple(entry["modes"]), " ".join(entry["reason"].split()))
-                 for entry in yaml.safe_load(path.read_text()) or [])
+    return tuple(
+        Deviation(entry["case"], entry["probe"], tuple(entry["modes"]), " ".join(entry["reason"].split()))
+        for entry in yaml.safe_load(path.read_text()) or []
+    )
 
 
 def covering(known: Iterable[Deviation], case: str, label: str, mode: str) -> Deviation | None:

@@ -99,4 +99,5 @@ def text(outcome: dict[str, Any]) -> str:
         return outcome["result"]
     backends = " ".join(f"{b}({kind})" for b, kind in outcome["backends"].items())
     return f"{'one of ' if outcome.get('any_of') else ''}{backends}" + (
-        f" + {outcome['failures']}" if "failures" in outcome else "")
+        f" + {outcome['failures']}" if "failures" in outcome else ""
+    )

@@ -54,10 +54,14 @@ EXT = ("198.18.1.20", "fd98:1::20")
 # (xt_recent) it remembers no more than 100 clients per endpoint, so there must not be many of them.
 ALIASES = 12
 ALIAS_BLOCKS = ("ClusterIP", "NodePort", "NodePort, second node address", "load balancer IP", "externalIP")
-POD_ALIASES = {4: [f"10.128.0.{64 + i}" for i in range(ALIASES * len(ALIAS_BLOCKS))],
-               6: [f"fd80:0:0:a::1:{i + 1:x}" for i in range(ALIASES * len(ALIAS_BLOCKS))]}
-EXT_ALIASES = {4: [f"198.18.1.{64 + i}" for i in range(ALIASES * len(ALIAS_BLOCKS))],
-               6: [f"fd98:1::1:{i + 1:x}" for i in range(ALIASES * len(ALIAS_BLOCKS))]}
+POD_ALIASES = {
+    4: [f"10.128.0.{64 + i}" for i in range(ALIASES * len(ALIAS_BLOCKS))],
+    6: [f"fd80:0:0:a::1:{i + 1:x}" for i in range(ALIASES * len(ALIAS_BLOCKS))],
+}
+EXT_ALIASES = {
+    4: [f"198.18.1.{64 + i}" for i in range(ALIASES * len(ALIAS_BLOCKS))],
+    6: [f"fd98:1::1:{i + 1:x}" for i in range(ALIASES * len(ALIAS_BLOCKS))],
+}
 
 # Everything that counts as "the node's own address" when a backend tells whom it saw.
 NODE_ADDRESSES = {*NODE_IPS, *NODE_SECOND_IPS, *GATEWAYS["node-a"], "127.0.0.1", "::1"}
@@ -95,35 +99,66 @@ class PacketLab(Ground):
             self.add(name, router=name.startswith("node-"), accept_local=name == "node-b")
         self.wire("ext", "eth0", "node-a", "ext0")
         self.ip("node-a", "addr add 198.18.1.1/24 dev ext0", "addr add fd98:1::1/64 dev ext0")
-        self.ip("ext", *[f"addr add {a}/24 dev eth0" for a in [EXT[0], *EXT_ALIASES[4]]],
-                *[f"addr add {a}/64 dev eth0 preferred_lft {'forever' if a == EXT[1] else 0}"
-                  for a in [EXT[1], *EXT_ALIASES[6]]],
-                "route add default via 198.18.1.1", "route add default via fd98:1::1")
+        self.ip(
+            "ext",
+            *[f"addr add {a}/24 dev eth0" for a in [EXT[0], *EXT_ALIASES[4]]],
+            *[
+                f"addr add {a}/64 dev eth0 preferred_lft {'forever' if a == EXT[1] else 0}"
+                for a in [EXT[1], *EXT_ALIASES[6]]
+            ],
+            "route add default via 198.18.1.1",
+            "route add default via fd98:1::1",
+        )
         self.wire("node-b", "uplink", "node-a", "nb0")
-        self.ip("node-a", "addr add 198.18.2.1/24 dev nb0", "addr add fd98:2::1/64 dev nb0",
-                "route add default via 198.18.2.2", "route add default via fd98:2::2",
-                "route add 10.129.0.0/16 via 198.18.2.2", "route add 10.130.0.0/16 via 198.18.2.2",
-                "route add fd80:0:0:b::/64 via fd98:2::2", "route add fd80:0:0:c::/64 via fd98:2::2")
-        self.ip("node-b", "addr add 198.18.2.2/24 dev uplink", "addr add fd98:2::2/64 dev uplink",
-                "route add default via 198.18.2.1", "route add default via fd98:2::1")
+        self.ip(
+            "node-a",
+            "addr add 198.18.2.1/24 dev nb0",
+            "addr add fd98:2::1/64 dev nb0",
+            "route add default via 198.18.2.2",
+            "route add default via fd98:2::2",
+            "route add 10.129.0.0/16 via 198.18.2.2",
+            "route add 10.130.0.0/16 via 198.18.2.2",
+            "route add fd80:0:0:b::/64 via fd98:2::2",
+            "route add fd80:0:0:c::/64 via fd98:2::2",
+        )
+        self.ip(
+            "node-b",
+            "addr add 198.18.2.2/24 dev uplink",
+            "addr add fd98:2::2/64 dev uplink",
+            "route add default via 198.18.2.1",
+            "route add default via fd98:2::1",
+        )
         # From node-a: to the pods (table 100). From the pods, or node-b itself: to node-a, even from pod to pod.
         for v, node_a in ((4, NODE_SECOND_IPS[0]), (6, NODE_SECOND_IPS[1])):
-            self.ip("node-b", "route add blackhole default table 100", "rule add iif uplink lookup 100 pref 100",
-                    f"route add default via {node_a} table 101", family=v)
+            self.ip(
+                "node-b",
+                "route add blackhole default table 100",
+                "rule add iif uplink lookup 100 pref 100",
+                f"route add default via {node_a} table 101",
+                family=v,
+            )
         for i, (name, (v4, v6, node)) in enumerate(PODS.items()):
             dev = f"pod{i}"
             self.wire(name, "eth0", node, dev)
             table = " table 100" if node == "node-b" else ""
             for v, address, gateway, bits in zip((4, 6), (v4, v6), GATEWAYS[node], (32, 128), strict=True):
                 self.ip(node, f"addr add {gateway}/{bits} dev {dev}", family=v)
-                self.ip(name, f"addr add {address}/{bits} dev eth0", f"route add {gateway} dev eth0",
-                        f"route add default via {gateway} dev eth0 onlink", family=v)
+                self.ip(
+                    name,
+                    f"addr add {address}/{bits} dev eth0",
+                    f"route add {gateway} dev eth0",
+                    f"route add default via {gateway} dev eth0 onlink",
+                    family=v,
+                )
                 self.ip(node, f"route add {address} dev {dev}{table}", family=v)
                 if node == "node-b":
                     self.ip(node, f"rule add iif {dev} lookup 101 pref 101", family=v)
             if name == "pod-a3":
-                self.ip(name, *[f"addr add {a}/32 dev eth0" for a in POD_ALIASES[4]],
-                        *[f"addr add {a}/128 dev eth0 preferred_lft 0" for a in POD_ALIASES[6]])
+                self.ip(
+                    name,
+                    *[f"addr add {a}/32 dev eth0" for a in POD_ALIASES[4]],
+                    *[f"addr add {a}/128 dev eth0 preferred_lft 0" for a in POD_ALIASES[6]],
+                )
                 self.ip(node, f"route add 10.128.0.64/26 dev {dev}", family=4)
                 self.ip(node, f"route add fd80:0:0:a::1:0/112 dev {dev}", family=6)
         self.start_workers(names, {"plain": PORTS})
@@ -174,6 +209,13 @@ def request(p: dict[str, Any]) -> dict[str, Any]:
     if p.get("affinity") and p["client"] in ("pod", "ext"):
         block = ALIAS_BLOCKS.index(p["target"].split(" ", 1)[1])
         sources = (POD_ALIASES if p["client"] == "pod" else EXT_ALIASES)[family(p["address"])]
-        sources = sources[ALIASES * block:ALIASES * (block + 1)]
-    return {"proto": p["proto"], "address": p["address"], "port": p["port"], "count": p["count"],
-            "sources": sources, "until": p.get("until"), "timeout": p.get("timeout", 0.6)}
+        sources = sources[ALIASES * block : ALIASES * (block + 1)]
+    return {
+        "proto": p["proto"],
+        "address": p["address"],
+        "port": p["port"],
+        "count": p["count"],
+        "sources": sources,
+        "until": p.get("until"),
+        "timeout": p.get("timeout", 0.6),
+    }

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 from lab.control_plane import ControlPlane, peer
 
-API_IN_NODE = 16443       # where kube-proxy finds the API server, on the node's loopback
+API_IN_NODE = 16443  # where kube-proxy finds the API server, on the node's loopback
 METRICS, HEALTHZ = 10249, 10256
 
 
@@ -30,16 +30,23 @@ def kube_proxy() -> str:
 def config(mode: str, options: dict[str, Any], kubeconfig: Path) -> dict[str, Any]:
     """KubeProxyConfiguration for the options of a case (README, "proxy_options")."""
     shared = {"masqueradeAll": options.get("masquerade_all", False), "minSyncPeriod": "0s", "syncPeriod": "30s"}
-    detect = {"ClusterCIDR": {}, "NodeCIDR": {},
-              "BridgeInterface": {"detectLocal": {"bridgeInterface": options.get("bridge_interface", "")}},
-              "InterfaceNamePrefix": {"detectLocal": {"interfaceNamePrefix": options.get("interface_name_prefix", "")}},
-              None: {}}
+    detect = {
+        "ClusterCIDR": {},
+        "NodeCIDR": {},
+        "BridgeInterface": {"detectLocal": {"bridgeInterface": options.get("bridge_interface", "")}},
+        "InterfaceNamePrefix": {"detectLocal": {"interfaceNamePrefix": options.get("interface_name_prefix", "")}},
+        None: {},
+    }
     return {
-        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration", "mode": mode,
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": mode,
         "clientConnection": {"kubeconfig": str(kubeconfig), "qps": 100, "burst": 200},
         "hostnameOverride": options["node_name"],
-        "healthzBindAddress": f"127.0.0.1:{HEALTHZ}", "metricsBindAddress": f"127.0.0.1:{METRICS}",
-        "conntrack": {"maxPerCore": 0}, "configSyncPeriod": "15m0s",
+        "healthzBindAddress": f"127.0.0.1:{HEALTHZ}",
+        "metricsBindAddress": f"127.0.0.1:{METRICS}",
+        "conntrack": {"maxPerCore": 0},
+        "configSyncPeriod": "15m0s",
         "clusterCIDR": ",".join(options.get("cluster_cidrs") or []),
         "detectLocalMode": options.get("detect_local_mode") or "ClusterCIDR",
         "nodePortAddresses": options.get("nodeport_addresses"),
@@ -57,19 +64,35 @@ class KubeProxy:
 
     def exec(self, *args: str | Path, output: Any = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
         """Starts a program in the namespace."""
-        return subprocess.Popen(["ip", "netns", "exec", self.netns, *map(str, args)], start_new_session=True,
-                                stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        return subprocess.Popen(
+            ["ip", "netns", "exec", self.netns, *map(str, args)],
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
 
     def write_config(self, mode: str, options: dict[str, Any]) -> Path:
         """The configuration and its kubeconfig; returns the path of the former."""
         self.directory.mkdir(parents=True, exist_ok=True)
         kubeconfig = self.directory / "kubeconfig"
-        kubeconfig.write_text(yaml.safe_dump({
-            "apiVersion": "v1", "kind": "Config", "current-context": "x",
-            "clusters": [{"name": "c", "cluster": {"server": f"https://127.0.0.1:{API_IN_NODE}",
-                                                   "insecure-skip-tls-verify": True}}],
-            "users": [{"name": "u", "user": {"token": ControlPlane.token("admin")}}],
-            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}]}))
+        kubeconfig.write_text(
+            yaml.safe_dump(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "current-context": "x",
+                    "clusters": [
+                        {
+                            "name": "c",
+                            "cluster": {"server": f"https://127.0.0.1:{API_IN_NODE}", "insecure-skip-tls-verify": True},
+                        }
+                    ],
+                    "users": [{"name": "u", "user": {"token": ControlPlane.token("admin")}}],
+                    "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+                }
+            )
+        )
         path = self.directory / "config.yaml"
         path.write_text(yaml.safe_dump(config(mode, options, kubeconfig)))
         return path
@@ -77,19 +100,26 @@ class KubeProxy:
     def start(self, mode: str, options: dict[str, Any]) -> None:
         """Starts kube-proxy, and with it the relay through which it finds the API server."""
         path = self.write_config(mode, options)
-        self.processes = [self.exec("socat", f"TCP-LISTEN:{API_IN_NODE},bind=127.0.0.1,fork,reuseaddr",
-                                    f"UNIX-CONNECT:{self.api_socket}")]
+        self.processes = [
+            self.exec(
+                "socat", f"TCP-LISTEN:{API_IN_NODE},bind=127.0.0.1,fork,reuseaddr", f"UNIX-CONNECT:{self.api_socket}"
+            )
+        ]
         with open(self.directory / "kube-proxy.log", "w") as log:
             self.processes.append(self.exec(kube_proxy(), "--config", path, "-v=2", output=log))
         self.wait_synced()
 
     def metrics(self) -> dict[tuple[str, str], float]:
         """`kubeproxy_sync_proxy_rules_last*_timestamp_seconds` by name and family."""
-        done = subprocess.run(["ip", "netns", "exec", self.netns, "curl", "-s", "-m", "2",
-                               f"http://127.0.0.1:{METRICS}/metrics"], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["ip", "netns", "exec", self.netns, "curl", "-s", "-m", "2", f"http://127.0.0.1:{METRICS}/metrics"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         found = {}
         for line in done.stdout.splitlines():
-            match = re.match(r'kubeproxy_sync_proxy_rules_last(_queued)?_timestamp_seconds(\{.*\})? (\S+)', line)
+            match = re.match(r"kubeproxy_sync_proxy_rules_last(_queued)?_timestamp_seconds(\{.*\})? (\S+)", line)
             if match:
                 found[("queued" if match[1] else "synced", match[2] or "")] = float(match[3])
         return found
@@ -114,5 +144,8 @@ class KubeProxy:
     def remove_rules(self, mode: str, options: dict[str, Any]) -> None:
         """Has kube-proxy itself take its rules away."""
         path = self.write_config(mode, options)
-        subprocess.run(["ip", "netns", "exec", self.netns, kube_proxy(), "--config", str(path), "--cleanup"],
-                       capture_output=True, check=False)
+        subprocess.run(
+            ["ip", "netns", "exec", self.netns, kube_proxy(), "--config", str(path), "--cleanup"],
+            capture_output=True,
+            check=False,
+        )

@@ -119,8 +119,12 @@ def policy_local(p: dict[str, Any], case: dict[str, Any]) -> bool:
     """Does a traffic policy Local govern this probe?"""
     name, kind = p["target"].split(" ", 1)
     field = "internalTrafficPolicy" if kind.startswith("ClusterIP") else "externalTrafficPolicy"
-    return any(m["kind"] == "Service" and f"{m['metadata']['namespace']}/{m['metadata']['name']}" == name
-               and m["spec"].get(field) == "Local" for m in case["manifests"])
+    return any(
+        m["kind"] == "Service"
+        and f"{m['metadata']['namespace']}/{m['metadata']['name']}" == name
+        and m["spec"].get(field) == "Local"
+        for m in case["manifests"]
+    )
 
 
 class Adapter:
@@ -142,17 +146,40 @@ class Adapter:
         with tempfile.TemporaryFile("w+") as output:
             try:
                 code = subprocess.run(
-                    [*self.command, verb, "--netns", self.netns, "--node", "node-a", "--manifests",
-                     str(self.manifests), "--mode", self.mode, "--options", str(self.options)],
-                    stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=300, check=False).returncode
+                    [
+                        *self.command,
+                        verb,
+                        "--netns",
+                        self.netns,
+                        "--node",
+                        "node-a",
+                        "--manifests",
+                        str(self.manifests),
+                        "--mode",
+                        self.mode,
+                        "--options",
+                        str(self.options),
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    timeout=300,
+                    check=False,
+                ).returncode
             except subprocess.TimeoutExpired:
                 return f"{verb} took more than 300 s"
             output.seek(0)
             return f"{verb} ended with {code}: {(output.read().splitlines() or ['no output'])[-1]}" if code else None
 
 
-def replay(name: str, adapter_command: str, mode: str, lab: PacketLab, with_health: bool = False,
-           known: tuple[deviations.Deviation, ...] = ()) -> Replay:
+def replay(
+    name: str,
+    adapter_command: str,
+    mode: str,
+    lab: PacketLab,
+    with_health: bool = False,
+    known: tuple[deviations.Deviation, ...] = (),
+) -> Replay:
     """One case from an empty node to an empty node; `known` deviations do not fail it."""
     case = load_case(name)
     checks = checks_of(case, mode)
@@ -178,8 +205,10 @@ def replay(name: str, adapter_command: str, mode: str, lab: PacketLab, with_heal
 
 def wrong_checks(lab: PacketLab, checks: list[Check]) -> list[tuple[Check, str]]:
     """Sends the packets and returns the checks that did not show what they must, each with what is wrong."""
-    asked = [check.probe | {"until": [] if check.expected.get("any_of") else list(check.expected.get("backends", ()))}
-             for check in checks]
+    asked = [
+        check.probe | {"until": [] if check.expected.get("any_of") else list(check.expected.get("backends", ()))}
+        for check in checks
+    ]
     wrong = []
     for check, raw in zip(checks, lab.probe(asked), strict=True):
         seen = classify(check.probe, raw)
@@ -204,8 +233,9 @@ def wrong_health(lab: PacketLab, health: list[dict[str, Any]], mode: str) -> lis
 
 def leftover(lab: PacketLab, checks: list[Check]) -> str | None:
     """After a cleanup no VIP may answer any more."""
-    answering = [check for check in checks
-                 if check.expected.get("result") == "answer" and "ClusterIP" in check.probe["target"]][:4]
+    answering = [
+        check for check in checks if check.expected.get("result") == "answer" and "ClusterIP" in check.probe["target"]
+    ][:4]
     asked = [check.probe | {"count": 1, "timeout": 0.3, "affinity": False} for check in answering]
     for check, raw in zip(answering, lab.probe(asked), strict=True):
         seen = classify(check.probe, raw)
@@ -243,8 +273,11 @@ def main() -> int:
 
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(args.jobs))
         for name, (done, seconds) in zip(names, pool.map(one, names), strict=True):
-            passed, failed, deviating = (passed + done.passed, failed + len(done.failures),
-                                         deviating + len(done.deviations))
+            passed, failed, deviating = (
+                passed + done.passed,
+                failed + len(done.failures),
+                deviating + len(done.deviations),
+            )
             for failure in done.failures:
                 print(f"{name}: {failure}", flush=True)
             if args.verbose:
