@@ -60,13 +60,9 @@ class ToolError(ServicenetError):
     :param stderr: what it said.
     """
 
-    def __init__(
-        self, command: list[str], rc: int, stderr: str, hint: str = ""
-    ) -> None:
+    def __init__(self, command: list[str], rc: int, stderr: str, hint: str = "") -> None:
         said = stderr.strip() or "it said nothing"
-        super().__init__(
-            f"{' '.join(command)} ended with {rc}: {said}{' ' + hint if hint else ''}"
-        )
+        super().__init__(f"{' '.join(command)} ended with {rc}: {said}{' ' + hint if hint else ''}")
         self.command = command
         self.rc = rc
         self.stderr = stderr

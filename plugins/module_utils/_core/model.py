@@ -140,11 +140,7 @@ def object_key(raw: object) -> str:
     metadata = raw.get("metadata") if isinstance(raw, Mapping) else None
     if not isinstance(metadata, Mapping):
         return "(without metadata)"
-    parts = [
-        metadata[part]
-        for part in ("namespace", "name")
-        if metadata.get(part) is not None
-    ]
+    parts = [metadata[part] for part in ("namespace", "name") if metadata.get(part) is not None]
     return "/".join(
         part if isinstance(part, str) and len(part) <= 253 and part.isprintable() else values.shown(part)
         for part in parts
@@ -205,9 +201,7 @@ def _endpoint(raw: Mapping[str, Any], family: int) -> Endpoint:
         raise Broken("an endpoint has no address")
     for address in addresses:
         if values.family(address) != family:
-            raise Broken(
-                f"endpoint address {address} is not of the slice's addressType"
-            )
+            raise Broken(f"endpoint address {address} is not of the slice's addressType")
     conditions = _conditions(raw) if raw.get("conditions") else (True, True, False)
     hints = values.mapping(raw.get("hints"), "hints")
     node, hostname = raw.get("nodeName") or "", raw.get("hostname") or ""
@@ -244,9 +238,7 @@ def _read_slice(raw: Mapping[str, Any]) -> EndpointSlice:
     metadata = _metadata(raw)
     kinds = {"IPv4": 4, "IPv6": 6}
     if raw.get("addressType") not in kinds:
-        raise Broken(
-            f"addressType {values.shown(raw.get('addressType'))} is not IPv4 or IPv6"
-        )
+        raise Broken(f"addressType {values.shown(raw.get('addressType'))} is not IPv4 or IPv6")
     family = kinds[raw["addressType"]]
     endpoints = values.sequence(raw.get("endpoints"), "endpoints", MAX_ENDPOINTS)
     return EndpointSlice(
@@ -254,11 +246,7 @@ def _read_slice(raw: Mapping[str, Any]) -> EndpointSlice:
         family,
         HEADLESS_LABEL in values.mapping(metadata.get("labels"), "labels"),
         _slice_ports(raw),
-        tuple(
-            sorted(
-                _endpoint(values.mapping(e, "an endpoint"), family) for e in endpoints
-            )
-        ),
+        tuple(sorted(_endpoint(values.mapping(e, "an endpoint"), family) for e in endpoints)),
     )
 
 
@@ -270,9 +258,7 @@ def slice_json(piece: EndpointSlice) -> dict[str, Any]:
     return {
         "metadata": metadata,
         "addressType": f"IPv{piece.family}",
-        "ports": [
-            _filled(name=p.name, protocol=p.protocol, port=p.port) for p in piece.ports
-        ],
+        "ports": [_filled(name=p.name, protocol=p.protocol, port=p.port) for p in piece.ports],
         "endpoints": [_endpoint_json(e) for e in piece.endpoints],
     }
 
@@ -310,9 +296,7 @@ def slices_of_endpoints(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     name = _metadata(raw).get("name")
     found = []
-    for index, entry in enumerate(
-        values.sequence(raw.get("subsets"), "subsets", MAX_ENTRIES)
-    ):
+    for index, entry in enumerate(values.sequence(raw.get("subsets"), "subsets", MAX_ENTRIES)):
         subset = values.mapping(entry, "a subset")
         by_type: dict[str, list[dict[str, Any]]] = {"IPv4": [], "IPv6": []}
         for field, ready in (("addresses", True), ("notReadyAddresses", False)):
@@ -358,9 +342,7 @@ def _service_ports(spec: Mapping[str, Any]) -> tuple[ServicePort, ...]:
                 values.label(name, "port name") if name else "",
                 values.protocol(port.get("protocol")),
                 values.number(port.get("port"), "port", 1, 65535),
-                0
-                if node_port is None
-                else values.number(node_port, "nodePort", 0, 65535),
+                0 if node_port is None else values.number(node_port, "nodePort", 0, 65535),
             )
         )
     if len({p.name for p in ports}) < len(ports):
@@ -384,9 +366,7 @@ def _cluster_ips(spec: Mapping[str, Any]) -> tuple[bool, tuple[str, ...]]:
 
 
 def _load_balancer_ips(raw: Mapping[str, Any]) -> tuple[str, ...]:
-    balancer = values.mapping(
-        values.mapping(raw.get("status"), "status").get("loadBalancer"), "loadBalancer"
-    )
+    balancer = values.mapping(values.mapping(raw.get("status"), "status").get("loadBalancer"), "loadBalancer")
     found = set()
     for entry in values.sequence(balancer.get("ingress"), "ingress", MAX_ENTRIES):
         ingress = values.mapping(entry, "an ingress")
@@ -397,41 +377,25 @@ def _load_balancer_ips(raw: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _affinity(spec: Mapping[str, Any]) -> int:
-    if (
-        values.choice(
-            spec.get("sessionAffinity"), "sessionAffinity", ("None", "ClientIP"), "None"
-        )
-        == "None"
-    ):
+    if values.choice(spec.get("sessionAffinity"), "sessionAffinity", ("None", "ClientIP"), "None") == "None":
         return 0
     config = values.mapping(spec.get("sessionAffinityConfig"), "sessionAffinityConfig")
     seconds = values.mapping(config.get("clientIP"), "clientIP").get("timeoutSeconds")
-    return (
-        DEFAULT_AFFINITY_SECONDS
-        if seconds is None
-        else values.number(seconds, "timeoutSeconds", 1, 86400)
-    )
+    return DEFAULT_AFFINITY_SECONDS if seconds is None else values.number(seconds, "timeoutSeconds", 1, 86400)
 
 
 def _own_annotations(metadata: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     found = []
-    for key, value in values.mapping(
-        metadata.get("annotations"), "annotations"
-    ).items():
+    for key, value in values.mapping(metadata.get("annotations"), "annotations").items():
         if isinstance(key, str) and key.startswith(OWN_ANNOTATIONS):
             if not isinstance(value, str) or len(key) > 316 or len(value) > 1024:
-                raise Broken(
-                    f"annotation {values.shown(key)} is not a text of at most 1024 characters"
-                )
+                raise Broken(f"annotation {values.shown(key)} is not a text of at most 1024 characters")
             found.append((key, value))
     return tuple(sorted(found))
 
 
 def _policy_local(spec: Mapping[str, Any], field: str) -> bool:
-    return (
-        values.choice(spec.get(field), field, ("Cluster", "Local"), "Cluster")
-        == "Local"
-    )
+    return values.choice(spec.get(field), field, ("Cluster", "Local"), "Cluster") == "Local"
 
 
 def _read_service(raw: Mapping[str, Any]) -> Service:
@@ -446,8 +410,7 @@ def _read_service(raw: Mapping[str, Any]) -> Service:
     )
     headless, cluster_ips = _cluster_ips(spec)
     external_ips = {
-        values.routable(a, "externalIP")
-        for a in values.sequence(spec.get("externalIPs"), "externalIPs", MAX_ENTRIES)
+        values.routable(a, "externalIP") for a in values.sequence(spec.get("externalIPs"), "externalIPs", MAX_ENTRIES)
     }
     ranges = {
         values.network(r, "loadBalancerSourceRanges")
@@ -458,11 +421,7 @@ def _read_service(raw: Mapping[str, Any]) -> Service:
         )
     }
     external_name = spec.get("externalName") or ""
-    if (
-        not isinstance(external_name, str)
-        or len(external_name) > 255
-        or not external_name.isprintable()
-    ):
+    if not isinstance(external_name, str) or len(external_name) > 255 or not external_name.isprintable():
         raise Broken(f"externalName {values.shown(external_name)} is not a DNS name")
     proxy_name = values.mapping(metadata.get("labels"), "labels").get(PROXY_NAME_LABEL)
     check = spec.get("healthCheckNodePort")
@@ -481,18 +440,9 @@ def _read_service(raw: Mapping[str, Any]) -> Service:
         _policy_local(spec, "externalTrafficPolicy"),
         0 if check is None else values.number(check, "healthCheckNodePort", 0, 65535),
         external_name,
-        None
-        if proxy_name is None
-        else values.label_value(proxy_name, PROXY_NAME_LABEL),
+        None if proxy_name is None else values.label_value(proxy_name, PROXY_NAME_LABEL),
         _own_annotations(metadata),
-        tuple(
-            sorted(
-                read_slice(s)
-                for s in values.sequence(
-                    raw.get("endpointSlices"), "endpointSlices", MAX_ENTRIES
-                )
-            )
-        ),
+        tuple(sorted(read_slice(s) for s in values.sequence(raw.get("endpointSlices"), "endpointSlices", MAX_ENTRIES))),
     )
 
 
@@ -503,36 +453,23 @@ def service_json(service: Service) -> dict[str, Any]:
         metadata=_filled(
             namespace=service.namespace,
             name=service.name,
-            labels=None
-            if service.proxy_name is None
-            else {PROXY_NAME_LABEL: service.proxy_name},
+            labels=None if service.proxy_name is None else {PROXY_NAME_LABEL: service.proxy_name},
             annotations=dict(service.annotations),
         ),
         spec=_filled(
             type=service.type,
             clusterIPs=["None"] if service.headless else list(service.cluster_ips),
-            ports=[
-                _filled(
-                    name=p.name, protocol=p.protocol, port=p.port, nodePort=p.node_port
-                )
-                for p in service.ports
-            ],
+            ports=[_filled(name=p.name, protocol=p.protocol, port=p.port, nodePort=p.node_port) for p in service.ports],
             externalIPs=list(service.external_ips),
             loadBalancerSourceRanges=list(service.source_ranges),
             sessionAffinity="ClientIP" if service.affinity else "",
-            sessionAffinityConfig={"clientIP": {"timeoutSeconds": service.affinity}}
-            if service.affinity
-            else None,
+            sessionAffinityConfig={"clientIP": {"timeoutSeconds": service.affinity}} if service.affinity else None,
             internalTrafficPolicy="Local" if service.internal_local else "",
             externalTrafficPolicy="Local" if service.external_local else "",
             healthCheckNodePort=service.health_check_node_port,
             externalName=service.external_name,
         ),
-        status={
-            "loadBalancer": {
-                "ingress": [{"ip": ip} for ip in service.load_balancer_ips]
-            }
-        }
+        status={"loadBalancer": {"ingress": [{"ip": ip} for ip in service.load_balancer_ips]}}
         if service.load_balancer_ips
         else None,
         endpointSlices=[slice_json(s) for s in service.slices],
@@ -552,9 +489,7 @@ def _read_node(raw: Mapping[str, Any]) -> Node:
     for entry in values.sequence(status.get("addresses"), "addresses", MAX_ADDRESSES):
         item = values.mapping(entry, "an address")
         if item.get("type") in by_type:
-            by_type[item["type"]].append(
-                values.address(item.get("address"), "node address")
-            )
+            by_type[item["type"]].append(values.address(item.get("address"), "node address"))
     taints = values.sequence(spec.get("taints"), "taints", MAX_ENTRIES)
     return Node(
         values.subdomain(metadata.get("name"), "name"),
@@ -565,9 +500,7 @@ def _read_node(raw: Mapping[str, Any]) -> Node:
         tuple(values.network(c, "podCIDR") for c in cidrs),
         tuple(by_type["InternalIP"] + by_type["ExternalIP"]),
         bool(metadata.get("deletionTimestamp"))
-        or any(
-            values.mapping(t, "a taint").get("key") == AUTOSCALER_TAINT for t in taints
-        ),
+        or any(values.mapping(t, "a taint").get("key") == AUTOSCALER_TAINT for t in taints),
     )
 
 
@@ -575,16 +508,12 @@ def node_json(node: Node) -> dict[str, Any]:
     """The canonical object of a Node; its addresses all count as InternalIP, in their order."""
     return _filled(
         kind="Node",
-        metadata=_filled(
-            name=node.name, labels={ZONE_LABEL: node.zone} if node.zone else None
-        ),
+        metadata=_filled(name=node.name, labels={ZONE_LABEL: node.zone} if node.zone else None),
         spec=_filled(
             podCIDRs=list(node.pod_cidrs),
             taints=[{"key": AUTOSCALER_TAINT}] if node.leaving else None,
         ),
-        status=_filled(
-            addresses=[{"type": "InternalIP", "address": a} for a in node.addresses]
-        ),
+        status=_filled(addresses=[{"type": "InternalIP", "address": a} for a in node.addresses]),
     )
 
 
@@ -617,12 +546,7 @@ def _read_service_cidr(raw: Mapping[str, Any]) -> ServiceCidr:
     spec = values.mapping(raw.get("spec"), "spec")
     return ServiceCidr(
         values.subdomain(_metadata(raw).get("name"), "name"),
-        tuple(
-            sorted(
-                values.network(c, "cidrs")
-                for c in values.sequence(spec.get("cidrs"), "cidrs", 2)
-            )
-        ),
+        tuple(sorted(values.network(c, "cidrs") for c in values.sequence(spec.get("cidrs"), "cidrs", 2))),
     )
 
 

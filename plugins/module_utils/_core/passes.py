@@ -4,10 +4,10 @@
 
 """Passes: from snapshots to the program of one mode, in full or only for what changed.
 
-A *program* is what a mode wants on the node, as containers: a name (a chain, or one element of a map) and its content. A
-compiler makes it of a service table. Content must depend on nothing but the rules that contribute to the container, so
-that an incremental pass, which compiles the changed Services and whatever shares a container with them, ends where a full
-pass would.
+A *program* is what a mode wants on the node, as containers: a name (a chain, or one element of a map) and its content.
+A compiler makes it of a service table. Content must depend on nothing but the rules that contribute to the container,
+so that an incremental pass, which compiles the changed Services and whatever shares a container with them, ends where a
+full pass would.
 
 This module util is private to the collection: nothing outside kubenode.servicenet may import it.
 """
@@ -15,8 +15,9 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable
-from typing import Any, Dict, NamedTuple, Protocol
+from typing import Any, Dict, NamedTuple, Protocol, Tuple
 
 from . import snapshot as snapshots
 from .errors import ObjectError
@@ -25,9 +26,11 @@ from .snapshot import Snapshot
 from .table import PortRules, ServiceTable
 
 Program = Dict[str, Any]
+Changes = Dict[str, Tuple[Any, Any]]
 
-# Past this many changed Services a full pass is as quick.
+# Past this many changed Services, or pieces of text to look for, a full pass is as quick.
 MOST_CHANGED = 500
+MOST_PIECES = 250
 
 
 class Compiler(Protocol):
@@ -39,20 +42,32 @@ class Compiler(Protocol):
         """Container -> content (comparable with ``==``). Sees all rules that contribute to a container, or none of them
         changed."""
 
-    def contributors(self, containers: Iterable[str]) -> Iterable[bytes]:
-        """Pieces of text of which at least one stands in the snapshot line of every Service that contributes to one of
-        these containers, whether it does so now or could: ``b'"10.96.0.1"'``, ``b'"nodePort":30080'``."""
+    def contributors(self, containers: Iterable[str]) -> Iterable[bytes | re.Pattern[bytes]]:
+        """What to look for in snapshot lines: every Service that contributes to one of these containers, before or
+        after, has one of these pieces (or a match of one of these patterns) in its line. What shares a frontend's
+        address or node port is found without."""
 
 
 class Pass(NamedTuple):
-    """What a pass found. ``program``: the container contents that are wanted; in an incremental pass only those that
-    differ, None for one that goes. ``before`` and ``after``: the tables of the Services that were looked at."""
+    """What a pass found. ``new``: the containers that are wanted, in an incremental pass only those that differ;
+    ``old``: what an incremental pass takes them to hold now. ``before``, ``after``: the tables of the Services looked
+    at."""
 
     full: bool
-    program: Program
+    old: Program
+    new: Program
     before: ServiceTable
     after: ServiceTable
     refused: tuple[ObjectError, ...]
+
+    def changes(self, current: Program | None) -> Changes:
+        """Container -> (what it holds, what it is to hold), None where there is none; only those that differ.
+
+        :param current: what the node holds, None if nobody looked: then an incremental pass goes by ``old``.
+        """
+        held = self.old if current is None else current
+        names = {**held, **self.new} if self.full else {**self.old, **self.new}
+        return {n: (held.get(n), self.new.get(n)) for n in names if held.get(n) != self.new.get(n)}
 
 
 _NOTHING = ServiceTable((), (), ())
@@ -63,7 +78,7 @@ def full(new: Snapshot, view: NodeView, compiler: Compiler, old: Snapshot | None
     services, refused = new.services()
     after = resolve(services, view)
     before = resolve(old.services()[0], view) if old is not None else _NOTHING
-    return Pass(True, compiler.compile(after.rules), before, after, tuple(refused))
+    return Pass(True, {}, compiler.compile(after.rules), before, after, tuple(refused))
 
 
 def incremental(old: Snapshot, new: Snapshot, view: NodeView, compiler: Compiler) -> Pass | None:
@@ -77,18 +92,20 @@ def incremental(old: Snapshot, new: Snapshot, view: NodeView, compiler: Compiler
     names = sides[0].names_not_in(sides[1]) | sides[1].names_not_in(sides[0])
     while len(names) <= MOST_CHANGED:
         (before, _unused), (after, refused) = (side.table(names, view) for side in sides)
-        old_program, new_program = compiler.compile(before.rules), compiler.compile(after.rules)
-        changed: Program = {
-            container: new_program.get(container)
-            for container in {**old_program, **new_program}
-            if old_program.get(container) != new_program.get(container)
-        }
+        was, is_now = compiler.compile(before.rules), compiler.compile(after.rules)
+        changed = {container for container in {**was, **is_now} if was.get(container) != is_now.get(container)}
         pieces = {*compiler.contributors(changed), *_claims(before), *_claims(after)}
-        found = names.union(*(side.names_with(pieces) for side in sides))
+        if len(pieces) > MOST_PIECES:
+            return None
+        found = names.union(*(side.names_with(piece) for side in sides for piece in pieces))
         if found == names:
-            return Pass(False, changed, before, after, tuple(refused))
+            return Pass(False, _only(was, changed), _only(is_now, changed), before, after, tuple(refused))
         names = found
     return None
+
+
+def _only(program: Program, names: set[str]) -> Program:
+    return {name: content for name, content in program.items() if name in names}
 
 
 def _claims(table: ServiceTable) -> Iterable[bytes]:
@@ -108,16 +125,19 @@ class _Side:
     def names_not_in(self, other: _Side) -> set[str]:
         return {snapshots.name_of(line) for line in set(self.lines).difference(other.lines)}
 
-    def names_with(self, pieces: set[bytes]) -> set[str]:
-        if not pieces:
-            return set()
+    def names_with(self, piece: bytes | re.Pattern[bytes]) -> set[str]:
         found = set()
-        pattern = re.compile(b"|".join(re.escape(piece) for piece in sorted(pieces)))
+        pattern = re.compile(re.escape(piece)) if isinstance(piece, bytes) else piece
         for match in pattern.finditer(self.text):
             start = self.text.rfind(b"\n", 0, match.start()) + 1
-            found.add(snapshots.name_of(self.text[start : start + 1000]))
+            found.add(snapshots.name_of(self.text[start : match.start()]))
         return found
 
     def table(self, names: set[str], view: NodeView) -> tuple[ServiceTable, list[ObjectError]]:
-        services, refused = snapshots.read_services(line for line in self.lines if snapshots.name_of(line) in names)
+        services, refused = snapshots.read_services(filter(None, map(self._line, sorted(names))))
         return resolve(services, view), refused
+
+    def _line(self, name: str) -> bytes | None:
+        head = snapshots.service_head(name)
+        index = bisect_left(self.lines, head)
+        return self.lines[index] if index < len(self.lines) and self.lines[index].startswith(head) else None

@@ -97,6 +97,12 @@ def is_service(line: bytes) -> bool:
     return line.startswith(_SERVICE)
 
 
+def service_head(name: str) -> bytes:
+    """How the line of the Service namespace/name begins."""
+    namespace, _slash, own = name.partition("/")
+    return f'{{"kind":"Service","metadata":{{"namespace":"{namespace}","name":"{own}"'.encode()
+
+
 def name_of(line: bytes) -> str:
     """namespace/name (or name) of the object of a line, without parsing it."""
     head = _HEAD.match(line)

@@ -18,9 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?\Z")
-SUBDOMAIN = re.compile(
-    r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*\Z"
-)
+SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*\Z")
 LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
 _IPV4_BYTE = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _IPV4 = re.compile(rf"{_IPV4_BYTE}(?:\.{_IPV4_BYTE}){{3}}\Z", re.ASCII)
@@ -34,11 +32,7 @@ class Broken(ValueError):
 
 def shown(value: object) -> str:
     """The value for a message: short, printable, on one line, even if it is hostile."""
-    text = (
-        repr(value[:60]) + "..."
-        if isinstance(value, (str, list)) and len(value) > 60
-        else repr(value)
-    )
+    text = repr(value[:60]) + "..." if isinstance(value, (str, list)) and len(value) > 60 else repr(value)
     return text if len(text) <= 100 else text[:97] + "..."
 
 

@@ -1,0 +1,136 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The options that every module that programs Services has.
+
+This doc fragment is private to the collection: nothing outside kubenode.servicenet may use it.
+"""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """For the modules iptables_services, nftables_services, ipvs_services and userspace_services."""
+
+    DOCUMENTATION = r"""
+options:
+  snapshot:
+    description:
+      - The snapshot of the cluster on the node, as M(kubenode.servicenet.cluster_snapshot) writes it.
+    type: path
+    default: /var/lib/servicenet/snapshot.jsonl.gz
+  state:
+    description:
+      - V(present) makes the rules those of the snapshot. V(absent) takes all rules of this collection away and leaves
+        everything of others.
+    type: str
+    choices: [present, absent]
+    default: present
+  node_name:
+    description:
+      - The name that the cluster knows this node by, as in the C(nodeName) of its endpoints. Default is the host name.
+        A machine that is no node of the cluster has no local endpoints.
+    type: str
+  zone:
+    description:
+      - The topology zone of the node, for topology hints. Default is the label C(topology.kubernetes.io/zone) of its
+        Node object.
+    type: str
+  node_ips:
+    description:
+      - The primary address of the node, one for each family. Default are the addresses of its Node object.
+    type: list
+    elements: str
+    default: []
+  ip_families:
+    description:
+      - The families to program.
+    type: list
+    elements: str
+    choices: [ipv4, ipv6]
+    default: [ipv4, ipv6]
+  nodeport_addresses:
+    description:
+      - CIDRs of the node's addresses that serve node ports; V(primary) stands for O(node_ips). The default is that of
+        kube-proxy in the same mode. Where CIDRs of one family only are given, the other family serves on all addresses.
+    type: list
+    elements: str
+    default: []
+  masquerade_all:
+    description:
+      - Masquerade everything that is sent to a ClusterIP.
+    type: bool
+    default: false
+  masquerade_bit:
+    description:
+      - The bit of the packet mark that asks for masquerading, 0 to 31.
+    type: int
+    default: 14
+  detect_local_mode:
+    description:
+      - How traffic of local Pods is told from other traffic, which is masqueraded on its way to a ClusterIP.
+        V(ClusterCIDR) goes by O(pod_cidrs) and, if there are none, takes nothing for local and masquerades nothing;
+        V(NodeCIDR) by the Pod CIDRs of the Node object (or O(pod_cidrs)); V(BridgeInterface) and
+        V(InterfaceNamePrefix) by the interface that it comes in through; V(none) not at all.
+    type: str
+    choices: [ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix, none]
+    default: ClusterCIDR
+  pod_cidrs:
+    description:
+      - CIDRs of the cluster's Pods (V(ClusterCIDR)) or of this node's (V(NodeCIDR)).
+    type: list
+    elements: str
+    default: []
+  bridge_interface:
+    description:
+      - The interface for V(BridgeInterface).
+    type: str
+    default: ""
+  interface_name_prefix:
+    description:
+      - What the names of Pod interfaces begin with, for V(InterfaceNamePrefix).
+    type: str
+    default: ""
+  service_proxy_name:
+    description:
+      - Handle the Services whose label C(service.kubernetes.io/service-proxy-name) has this value. The default is those
+        without the label.
+    type: str
+    default: ""
+  max_removed_percent:
+    description:
+      - Refuse a snapshot that lacks more than this share of the Services, or of the ready endpoints, that the one
+        applied before had. V(100) allows everything.
+    type: int
+    default: 50
+  state_dir:
+    description:
+      - Where the node keeps what it applied last.
+    type: path
+    default: /var/lib/servicenet
+  run_dir:
+    description:
+      - Where the lock against two runs is.
+    type: path
+    default: /run/servicenet
+  lock_timeout:
+    description:
+      - How many seconds to wait for another run to end.
+    type: int
+    default: 60
+attributes:
+  check_mode:
+    description: Can run in check mode and tell what would change without changing it.
+    support: full
+  diff_mode:
+    description: Names the services and endpoints that change.
+    support: full
+  idempotent:
+    description: A second run with the same snapshot and options changes nothing and writes nothing.
+    support: full
+  platform:
+    description: Where it runs.
+    platforms: linux
+    support: full
+"""

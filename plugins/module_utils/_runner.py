@@ -1,0 +1,320 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one shape of every mode's run: load, resolve, compile, read back, compare, apply, tell.
+
+A mode is handed in; nothing here knows Ansible or any mode, so that a module and a daemon run the same code.
+
+This module util is private to the collection: nothing outside kubenode.servicenet may import it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from ._core import changes as describing
+from ._core import passes, snapshot, stale_flows
+from ._core.errors import ServicenetError, SnapshotError, ToolError
+from ._core.passes import Changes, Compiler, Pass, Program
+from ._core.resolve import resolve
+from ._core.settings import Settings
+from ._core.snapshot import Snapshot
+from ._core.table import ServiceTable
+from ._node import addresses, conntrack, files
+from ._node.lock import Lock
+from ._node.runner import MissingToolError
+
+# The layout of the state file; another number makes a full pass.
+RECORD = 1
+
+_NO_SERVICES = ServiceTable((), (), ())
+
+
+class Step(NamedTuple):
+    """One transaction: its text, and the text that takes it back. ``where`` says to whom it goes, for messages."""
+
+    where: str
+    text: str
+    undo: str
+
+
+class Mode(Protocol):
+    """The node's half of a mode. ``compiler`` is the pure one."""
+
+    name: str
+    compiler: Compiler
+
+    def token(self) -> str:
+        """While it stands, nobody changed what we left; "" if the mode can't tell without reading."""
+
+    def read(self) -> Program:
+        """What the node holds of ours, spelled as the compiler does."""
+
+    def complete(self, changes: Changes, current: Program | None) -> Changes:
+        """The changes, and those of what holds containers together (the frame). ``current`` None: the node holds what
+        the last run left, and nobody looked."""
+
+    def steps(self, changes: Changes) -> list[Step]:
+        """The transactions in their order: every mixture sends a packet to an old or new backend, or refuses it."""
+
+    def test(self, step: Step) -> None:
+        """Has the tool judge a transaction without committing it, as far as the tool can."""
+
+    def apply(self, step: Step, undo: bool = False) -> None:
+        """Commits a step, or takes it back; or raises ``ToolError`` and changes nothing."""
+
+    def culprit(self, error: ToolError, step: Step) -> str:
+        """The rule or element of the step that the tool refused; "" if it did not say."""
+
+
+class Request(NamedTuple):
+    """What a run is asked for.
+
+    ``settings`` and ``mode`` are made late, since they depend on the snapshot. ``preflight`` gets the settings and the
+    tables before and after, returns warnings, or raises.
+    """
+
+    name: str
+    snapshot: str
+    state_dir: str
+    run_dir: str
+    settings: Callable[[Snapshot], Settings]
+    mode: Callable[[Settings], Mode]
+    preflight: Callable[[Settings, ServiceTable, ServiceTable], list[str]]
+    check: bool = False
+    max_removed_percent: int = 50
+    lock_seconds: float = 60
+
+    @property
+    def record_path(self) -> str:
+        """The state file."""
+        return os.path.join(self.state_dir, f"{self.name}.json")
+
+    @property
+    def applied_path(self) -> str:
+        """The snapshot that was applied last."""
+        return os.path.join(self.state_dir, f"{self.name}.jsonl.gz")
+
+
+class Outcome(NamedTuple):
+    """``before`` and ``after``: lines for people, only those that differ. ``drift``: service ports whose rules were not
+    as this collection had left them. ``facts``: counts and digests for the result."""
+
+    changed: bool
+    before: list[str]
+    after: list[str]
+    drift: list[str]
+    warnings: list[str]
+    facts: dict[str, Any]
+
+
+class _Plan(NamedTuple):
+    """What a run would do. ``record`` is the state file that it goes by; ``current`` None: the node was not read."""
+
+    settings: Settings
+    mode: Mode
+    new: Snapshot
+    done: Pass
+    changes: Changes
+    steps: list[Step]
+    current: Program | None
+    token: str
+    record: dict[str, Any]
+    drift: list[str]
+    warnings: list[str]
+
+
+def present(request: Request) -> Outcome:
+    """Makes the node hold what the snapshot says."""
+    plan = _plan(request)
+    if request.check:
+        for step in plan.steps if plan.current is not None or plan.token else []:
+            plan.mode.test(step)
+        return _outcome(plan)
+    if not plan.changes and plan.record == _record(plan, plan.record.get("holds")):
+        return _outcome(plan)
+    with Lock(os.path.join(request.run_dir, "lock"), request.lock_seconds):
+        if _read_record(request)[0] != plan.record or plan.mode.token() != plan.token:
+            plan = _plan(request)  # another run, or another program, came first
+        outcome = _outcome(plan)
+        _apply(request, plan)
+    return outcome
+
+
+def absent(request: Request, mode: Mode) -> Outcome:
+    """Takes everything of the mode off the node; what is not ours stays."""
+    current = mode.read()
+    record, _warnings = _read_record(request)
+    old = _applied(request)
+    before = _NO_SERVICES if old is None else resolve(old.services()[0], request.settings(old).view)
+    changes: Changes = {name: (content, None) for name, content in current.items()}
+    lines = describing.describe(before) or [f"{len(changes)} chains, maps or sets"]
+    outcome = Outcome(bool(changes or record), lines if changes else [], [], [], [], {})
+    if outcome.changed and not request.check:
+        with Lock(os.path.join(request.run_dir, "lock"), request.lock_seconds):
+            _commit(mode, mode.steps(changes), before)
+            _forget_flows(before, _NO_SERVICES)
+            files.remove(request.record_path)
+            files.remove(request.applied_path)
+    return outcome
+
+
+def load(path: str) -> Snapshot:
+    """The snapshot at a path."""
+    data = files.read_bytes(path)
+    if data is None:
+        raise SnapshotError(f"There is no snapshot at {path}: run the role cluster_snapshot first.")
+    return snapshot.load(data)
+
+
+# --------------------------------------------------------------------------------------------------------- the plan
+
+
+def _plan(request: Request) -> _Plan:
+    record, warnings = _read_record(request)
+    new = load(request.snapshot)
+    settings = request.settings(new)
+    mode = request.mode(settings)
+    old = new if record.get("snapshot") == new.digest else _applied(request)
+    if old is not None:
+        snapshot.guard(old, new, request.max_removed_percent)
+    token = mode.token()
+    usable = old is not None and record == _record_of(mode, settings, old, record.get("token"), record.get("holds"))
+    current = None
+    if not (usable and token and token == record["token"]):
+        try:
+            current = mode.read()
+        except MissingToolError as error:
+            if not request.check:
+                raise
+            warnings.append(f"{error} In check mode the node counts as empty.")
+            current, token = {}, ""
+    as_left = usable and (current is None or record["holds"] == describing.fingerprint(current))
+    done = passes.incremental(old, new, settings.view, mode.compiler) if as_left and old is not None else None
+    if done is None:
+        done = passes.full(new, settings.view, mode.compiler, old)
+        current = mode.read() if current is None else current
+    changes = mode.complete(done.changes(current), current)
+    drift = _drift(mode, done.before, current) if usable and not as_left and current is not None else []
+    warnings += [*map(str, done.refused), *done.after.warnings]
+    warnings += request.preflight(settings, done.before, done.after)
+    steps = mode.steps(changes)
+    return _Plan(settings, mode, new, done, changes, steps, current, token, record, drift, warnings)
+
+
+def _drift(mode: Mode, before: ServiceTable, current: Program) -> list[str]:
+    """Whose rules are not as the last run left them."""
+    left: Changes = {name: (None, content) for name, content in mode.compiler.compile(before.rules).items()}
+    expected = {name: content for name, (_none, content) in mode.complete(left, {}).items()}
+    differing = {name: current.get(name) for name in {**expected, **current} if expected.get(name) != current.get(name)}
+    return describing.concerned(differing, before.rules, mode.compiler)
+
+
+def _outcome(plan: _Plan) -> Outcome:
+    was, is_now = describing.describe(plan.done.before), describing.describe(plan.done.after)
+    before, after = sorted(set(was) - set(is_now)), sorted(set(is_now) - set(was))
+    if plan.drift:
+        before += [f"{name} (altered on the node)" for name in plan.drift]
+        after += [f"{name} (as it was left)" for name in plan.drift]
+    elif plan.changes and before == after:
+        after.append(f"{len(plan.changes)} chains, maps or sets written anew")
+    facts = {
+        "digest": plan.new.digest,
+        "counts": plan.new.counts,
+        "full_pass": plan.done.full,
+        "services_changed": describing.changed_services(plan.done.before, plan.done.after),
+        "transactions": len(plan.steps),
+    }
+    changed = bool(plan.changes)
+    return Outcome(changed, before if changed else [], after if changed else [], plan.drift, plan.warnings, facts)
+
+
+# -------------------------------------------------------------------------------------------------------- the deeds
+
+
+def _apply(request: Request, plan: _Plan) -> None:
+    mode = plan.mode
+    holds = plan.record.get("holds")
+    if plan.changes:
+        # From here on a kill leaves something between old and new: the next run must not trust the state file.
+        files.write_json(request.record_path, {**plan.record, "pending": True})
+        _commit(mode, plan.steps, plan.done.after)
+        _forget_flows(plan.done.before, plan.done.after)
+    token = mode.token()
+    if plan.current is None:
+        holds = describing.refreshed(str(holds), plan.changes)
+    elif plan.changes:
+        # What the tool shows counts, not what it was told: then another spelling of the same is no drift next time.
+        holds = describing.fingerprint(mode.read())
+    else:
+        holds = describing.fingerprint(plan.current)
+    if plan.record.get("snapshot") != plan.new.digest or files.read_bytes(request.applied_path) is None:
+        files.write_atomic(request.applied_path, snapshot.dump(plan.new), 0o640)
+    files.write_json(request.record_path, _record_of(mode, plan.settings, plan.new, token, holds))
+
+
+def _commit(mode: Mode, steps: list[Step], table: ServiceTable) -> None:
+    """Commits all steps, or takes back those that went before a refused one."""
+    for index, step in enumerate(steps):
+        try:
+            mode.apply(step)
+        except ToolError as error:
+            for done in reversed(steps[:index]):
+                mode.apply(done, undo=True)
+            raise _blamed(mode, step, error, table) from error
+
+
+def _blamed(mode: Mode, step: Step, error: ToolError, table: ServiceTable) -> ServicenetError:
+    line = mode.culprit(error, step)
+    owner = describing.owner(line, table.rules, mode.compiler) if line else ""
+    whose = f"a rule of Service {owner}" if owner else "the rules"
+    what = f" ({line})" if line else ""
+    return ServicenetError(f"{step.where} refused {whose}{what}, and nothing was changed: {error}")
+
+
+def _forget_flows(before: ServiceTable, after: ServiceTable) -> None:
+    """UDP flows that lead where no rule does any more are forgotten, in one pass over connection tracking."""
+    here = {text.split("/")[0] for device in addresses.interfaces() for text in device.addresses}
+    for family in (4, 6):
+        old, now = (stale_flows.udp_frontends(table.rules, family) for table in (before, after))
+        if any((old.frontends, old.node_ports, now.frontends, now.node_ports)):
+            gone = old.frontends.keys() - now.frontends.keys()
+            gone_ports = old.node_ports.keys() - now.node_ports.keys()
+            flows = conntrack.udp_flows(family)
+            conntrack.delete(stale_flows.stale(flows, now.frontends, now.node_ports, here, gone, gone_ports))
+
+
+# -------------------------------------------------------------------------------------------------------- the files
+
+
+def _read_record(request: Request) -> tuple[dict[str, Any], list[str]]:
+    """-> (the state file, {} if there is none that can be used; warnings)."""
+    state = files.read_json(request.record_path)
+    return (state.value if isinstance(state.value, dict) else {}), ([state.warning] if state.warning else [])
+
+
+def _record(plan: _Plan, holds: Any) -> dict[str, Any]:
+    return _record_of(plan.mode, plan.settings, plan.new, plan.token, holds)
+
+
+def _record_of(mode: Mode, settings: Settings, applied: Snapshot, token: Any, holds: Any) -> dict[str, Any]:
+    return {
+        "record": RECORD,
+        "compiler": mode.compiler.version,
+        "settings": settings.digest,
+        "snapshot": applied.digest,
+        "token": token,
+        "holds": holds,
+    }
+
+
+def _applied(request: Request) -> Snapshot | None:
+    """The snapshot that was applied last; a broken one counts as none."""
+    data = files.read_bytes(request.applied_path)
+    try:
+        return None if data is None else snapshot.load(data)
+    except SnapshotError:
+        return None

@@ -1,0 +1,142 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What every *_services module has in common: its options, its way into the runner, its result.
+
+This module util is private to the collection: nothing outside kubenode.servicenet may import it.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ._core import settings as settings_of
+from ._core.errors import ServicenetError
+from ._core.resolve import NodeView
+from ._core.settings import Settings
+from ._core.snapshot import Snapshot
+from ._node.runner import Runner
+from ._runner import Mode, Outcome, Request, absent, present
+
+FAMILIES = {"ipv4": 4, "ipv6": 6}
+
+ARGUMENTS: dict[str, Any] = {
+    "snapshot": {"type": "path", "default": "/var/lib/servicenet/snapshot.jsonl.gz"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "node_name": {"type": "str"},
+    "zone": {"type": "str"},
+    "node_ips": {"type": "list", "elements": "str", "default": []},
+    "ip_families": {"type": "list", "elements": "str", "choices": ["ipv4", "ipv6"], "default": ["ipv4", "ipv6"]},
+    "nodeport_addresses": {"type": "list", "elements": "str", "default": []},
+    "masquerade_all": {"type": "bool", "default": False},
+    "masquerade_bit": {"type": "int", "default": 14},
+    "detect_local_mode": {
+        "type": "str",
+        "choices": [
+            settings_of.CLUSTER_CIDR,
+            settings_of.NODE_CIDR,
+            settings_of.BRIDGE_INTERFACE,
+            settings_of.INTERFACE_NAME_PREFIX,
+            settings_of.NO_DETECTOR,
+        ],
+        "default": settings_of.CLUSTER_CIDR,
+    },
+    "pod_cidrs": {"type": "list", "elements": "str", "default": []},
+    "bridge_interface": {"type": "str", "default": ""},
+    "interface_name_prefix": {"type": "str", "default": ""},
+    "service_proxy_name": {"type": "str", "default": ""},
+    "max_removed_percent": {"type": "int", "default": 50},
+    "state_dir": {"type": "path", "default": "/var/lib/servicenet"},
+    "run_dir": {"type": "path", "default": "/run/servicenet"},
+    "lock_timeout": {"type": "int", "default": 60},
+}
+
+MakeMode = Callable[[Settings, Runner], Mode]
+
+
+def settings(params: dict[str, Any], snapshot: Snapshot) -> Settings:
+    """The settings that the options and the own Node object make."""
+    name = params["node_name"] or platform.node()
+    node = snapshot.node(name)
+    node_ips = tuple(params["node_ips"]) or (node.addresses if node is not None else ())
+    view = NodeView(
+        name,
+        params["zone"] if params["zone"] is not None else (node.zone if node is not None else ""),
+        node_ips,
+        tuple(FAMILIES[family] for family in sorted(set(params["ip_families"]))),
+        params["service_proxy_name"],
+    )
+    detector = settings_of.detector(
+        params["detect_local_mode"],
+        params["pod_cidrs"],
+        node.pod_cidrs if node is not None else (),
+        params["bridge_interface"],
+        params["interface_name_prefix"],
+    )
+    return Settings(
+        view,
+        detector,
+        params["masquerade_all"],
+        params["masquerade_bit"],
+        settings_of.nodeport_cidrs(params["nodeport_addresses"], node_ips),
+        params.get("localhost_nodeports", False),
+        tuple(sorted(cidr for found in snapshot.of_kind("ServiceCIDR") for cidr in found.cidrs)),
+    )
+
+
+def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[dict[str, Any]], MakeMode]) -> None:
+    """The whole of a *_services module.
+
+    :param make_mode: from the options to a function that makes the mode from settings and a command runner.
+    """
+    module = AnsibleModule({**ARGUMENTS, **own_arguments}, supports_check_mode=True)
+    module.run_command_environ_update = {"LANG": "C.UTF-8", "LC_ALL": "C", "LANGUAGE": "C"}
+    params = module.params
+
+    def run(argv: list[str], data: str | None = None) -> tuple[int, str, str]:
+        rc, out, err = module.run_command(argv, data=data, binary_data=True)
+        return rc, out, err
+
+    def mode_of(compiled_by: Settings) -> Mode:
+        return make_mode(params)(compiled_by, run)
+
+    request = Request(
+        name,
+        params["snapshot"],
+        params["state_dir"],
+        params["run_dir"],
+        lambda snapshot: settings(params, snapshot),
+        mode_of,
+        lambda _settings, _before, _after: [],
+        module.check_mode,
+        params["max_removed_percent"],
+        params["lock_timeout"],
+    )
+    try:
+        if params["state"] == "present":
+            outcome = present(request)
+        else:
+            families = tuple(FAMILIES[family] for family in sorted(set(params["ip_families"])))
+            outcome = absent(request, mode_of(Settings(NodeView("", families=families))))
+    except ServicenetError as error:
+        module.fail_json(msg=str(error))
+    _exit(module, name, outcome)
+
+
+def _exit(module: AnsibleModule, name: str, outcome: Outcome) -> None:
+    for warning in outcome.warnings:
+        module.warn(warning)
+    result: dict[str, Any] = {"changed": outcome.changed, "mode": name, "drift": outcome.drift, **outcome.facts}
+    if module._diff:
+        result["diff"] = {
+            "before_header": f"service rules ({name})",
+            "after_header": f"service rules ({name})",
+            "before": "".join(f"{line}\n" for line in outcome.before),
+            "after": "".join(f"{line}\n" for line in outcome.after),
+        }
+    module.exit_json(**result)

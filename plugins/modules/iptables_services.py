@@ -1,0 +1,102 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: iptables_services
+short_description: Program the Service rules of a Kubernetes cluster with iptables
+description:
+  - Reads a snapshot of a cluster (see M(kubenode.servicenet.cluster_snapshot)) and makes the node send the packets of
+    ClusterIPs, node ports, load balancer IPs and external IPs to the endpoints that kube-proxy would choose.
+  - Services are found through a tree on the destination address, so that the ten-thousandth is found as fast as the
+    first, and only what differs is written.
+extends_documentation_fragment:
+  - kubenode.servicenet._services
+options:
+  variant:
+    description:
+      - Which iptables to use. V(auto) takes the one that the host uses and fails if both hold rules of other programs.
+    type: str
+    choices: [auto, legacy, nft]
+    default: auto
+  localhost_nodeports:
+    description:
+      - Serve node ports on 127.0.0.1, too (IPv4 only). It takes the sysctl C(net.ipv4.conf.all.route_localnet).
+    type: bool
+    default: true
+author:
+  - kubenode.servicenet developers (@kubenode)
+"""
+
+EXAMPLES = r"""
+- name: Program the Services of the snapshot that lies on the node
+  kubenode.servicenet.iptables_services:
+    snapshot: /var/lib/servicenet/snapshot.jsonl.gz
+    node_name: node-a
+    pod_cidrs: [10.128.0.0/9]
+
+- name: Show what would change, service by service
+  kubenode.servicenet.iptables_services:
+    node_name: node-a
+    pod_cidrs: [10.128.0.0/9]
+  check_mode: true
+  diff: true
+
+- name: Take everything away again
+  kubenode.servicenet.iptables_services:
+    state: absent
+"""
+
+RETURN = r"""
+mode:
+  description: The mode that was programmed.
+  type: str
+  returned: success
+  sample: iptables
+digest:
+  description: The digest of the snapshot.
+  type: str
+  returned: O(state=present)
+counts:
+  description: How many objects the snapshot holds.
+  type: dict
+  returned: O(state=present)
+  sample: {services: 12, endpoints: 40, ready_endpoints: 38, nodes: 3, namespaces: 4, pods: 0, service_cidrs: 1}
+services_changed:
+  description: The Services whose frontends or endpoints are others than before, as namespace/name.
+  type: list
+  elements: str
+  returned: O(state=present)
+drift:
+  description: The service ports whose rules somebody had altered on the node since the last run; they were repaired.
+  type: list
+  elements: str
+  returned: success
+full_pass:
+  description: Whether everything was compiled, and not only what changed.
+  type: bool
+  returned: O(state=present)
+transactions:
+  description: How many transactions the changes take.
+  type: int
+  returned: O(state=present)
+"""
+
+from ansible_collections.kubenode.servicenet.plugins.module_utils._mode_iptables import make_mode
+from ansible_collections.kubenode.servicenet.plugins.module_utils._services_module import run_module
+
+ARGUMENTS = {
+    "variant": {"type": "str", "choices": ["auto", "legacy", "nft"], "default": "auto"},
+    "localhost_nodeports": {"type": "bool", "default": True},
+}
+
+
+def main() -> None:
+    run_module("iptables", ARGUMENTS, make_mode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Incremental passes end where a full pass would (the contract of the design, section 4.9)."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import iptables, passes, snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.iptables import IptablesCompiler
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Detector, Settings
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from . import clusters
+
+VIEW = NodeView("node-a", "z1", ("198.18.1.1",))
+COMPILERS = {"iptables": IptablesCompiler(Settings(VIEW, Detector(("10.128.0.0/9",))))}
+
+
+each_mode = pytest.mark.parametrize("compiler", COMPILERS.values(), ids=COMPILERS)
+
+
+@each_mode
+@settings(max_examples=150)
+@given(data=st.data())
+def test_incremental_passes_end_where_a_full_pass_would(compiler: passes.Compiler, data: st.DataObject) -> None:
+    before = snapshot.build(data.draw(clusters.clusters()))
+    program = passes.full(before, VIEW, compiler).new
+    for _step in range(data.draw(st.integers(1, 4))):
+        after = snapshot.build(data.draw(clusters.clusters()))
+        full = passes.full(after, VIEW, compiler).new
+        done = passes.incremental(before, after, VIEW, compiler)
+        if done is None:
+            assert before.node_line("node-a") != after.node_line("node-a")
+            program = full
+        else:
+            for name, (old, new) in done.changes(None).items():
+                assert program.get(name) == old
+                if new is None:
+                    del program[name]
+                else:
+                    program[name] = new
+        assert program == full
+        before = after
+
+
+@settings(max_examples=50)
+@given(objects=clusters.clusters(), data=st.data())
+def test_an_incremental_pass_over_one_service_looks_at_few(objects: list, data: st.DataObject) -> None:
+    """What one changed Service takes along is bounded by what it shares, and nothing is found for no change."""
+    before = snapshot.build(objects)
+    done = passes.incremental(before, before, VIEW, COMPILERS["iptables"])
+    assert done is not None
+    assert (done.changes(None), done.before.rules) == ({}, ())
+
+
+def cluster_of(count: int) -> list[dict]:
+    objects = []
+    for i in range(count):
+        metadata = {"namespace": "shop", "name": f"svc-{i}"}
+        spec = {"clusterIPs": [f"10.96.{i // 250}.{i % 250}"], "ports": [{"port": 80}]}
+        objects.append({"kind": "Service", "metadata": metadata, "spec": spec})
+    return objects
+
+
+def test_one_change_among_many_services_compiles_one_leaf() -> None:
+    objects = cluster_of(1000)
+    before = snapshot.build(objects)
+    objects[500]["spec"]["ports"][0]["port"] = 81
+    done = passes.incremental(before, snapshot.build(objects), VIEW, COMPILERS["iptables"])
+    assert done is not None
+    # 10.96.2.0: its leaf holds the addresses that end in .0
+    assert {name for name in done.changes(None)} == {iptables.container(4, "filter", "SERVICENET-IP-00")}
+    assert {entry.service for entry in done.after.rules} == {f"shop/svc-{i}" for i in (0, 250, 500, 750)}
+
+
+def test_a_changed_node_calls_for_a_full_pass() -> None:
+    before = snapshot.build([clusters.node(), *cluster_of(2)])
+    after = snapshot.build([clusters.node(zone="z2"), *cluster_of(2)])
+    assert passes.incremental(before, after, VIEW, COMPILERS["iptables"]) is None
+
+
+def test_a_thousand_changes_call_for_a_full_pass() -> None:
+    assert passes.incremental(snapshot.build([]), snapshot.build(cluster_of(1000)), VIEW, COMPILERS["iptables"]) is None
