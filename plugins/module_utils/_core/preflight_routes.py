@@ -1,0 +1,70 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which addresses no route leads to.
+
+This module util is private to the collection: nothing outside kubenode.servicenet may import it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Iterable, NamedTuple
+
+UNICAST = 1
+LOCAL = 2
+REFUSING = (6, 7, 8)  # blackhole, unreachable, prohibit
+
+
+class Route(NamedTuple):
+    """A route to ``network`` (the address as a number) of ``length`` bits.
+
+    ``kind`` and ``protocol`` are the kernel's numbers; ``interface`` is "" if the route has no single one.
+    """
+
+    network: int
+    length: int
+    kind: int
+    protocol: int
+    interface: str
+
+
+def _number(address: str, family: int) -> int:
+    """As ``int(ipaddress.ip_address(address))``, in a fraction of the time for IPv4."""
+    if family == 6:
+        return int(ipaddress.IPv6Address(address))
+    first, second, third, fourth = address.split(".")
+    return int(first) << 24 | int(second) << 16 | int(third) << 8 | int(fourth)
+
+
+def unroutable(routes: Iterable[Route], addresses: set[str], family: int) -> list[str]:
+    """The ``addresses`` that the longest matching route of any table refuses, or that no route matches, sorted as text.
+
+    Tables are not told apart, as rules may send packets to any of them: an address counts as routable if in doubt.
+    """
+    width = 32 if family == 4 else 128
+    by_length: dict[int, dict[int, bool]] = {}
+    for route in routes:
+        if route.kind in (UNICAST, LOCAL) or route.kind in REFUSING:
+            key = route.network >> (width - route.length)
+            usable = route.kind not in REFUSING
+            known = by_length.setdefault(route.length, {})
+            known[key] = known.get(key, False) or usable
+    lengths: list[tuple[int, dict[int, bool]]] = [
+        (width - length, by_length[length]) for length in sorted(by_length, reverse=True)
+    ]
+    if not any(False in known.values() for known in by_length.values()) and by_length.get(0, {}).get(0):
+        return []
+    lost: list[str] = []
+    for address in addresses:
+        number = _number(address, family)
+        for shift, known in lengths:
+            usable_here = known.get(number >> shift)
+            if usable_here is not None:
+                if not usable_here:
+                    lost.append(address)
+                break
+        else:
+            lost.append(address)
+    return sorted(lost)
