@@ -1,0 +1,81 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Manifests completed: Services with addresses, Pods with slices, and what was given left alone."""
+
+from __future__ import annotations
+
+import copy
+
+from conformance.endpoints.builders import endpoints, node, pod, service
+
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.allocations import Allocations, Ranges
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_completion import complete
+
+RANGES = Ranges()
+
+
+def manifest(name="web", **spec):
+    """A Service as people write it."""
+    made = service(name, **{"clusterIP": None, "ipFamilies": None, **spec})
+    del made["metadata"]["uid"]
+    return made
+
+
+def slices(objects):
+    return [item for item in complete(objects, Allocations(), RANGES).objects if item["kind"] == "EndpointSlice"]
+
+
+def test_a_service_and_its_pods_are_enough() -> None:
+    given = [manifest(), pod(1), pod(2, ready=False), {"kind": "ConfigMap", "metadata": {"name": "x"}}]
+    before = copy.deepcopy(given)
+    done = complete(given, Allocations(), RANGES)
+    assert given == before, "the manifests themselves are not changed"
+    assert done.objects[3] is given[3]
+    assert done.objects[0]["spec"]["clusterIP"] == done.allocations.cluster_ips["shop/web"]["IPv4"]
+    (written,) = (item for item in done.objects if item["kind"] == "EndpointSlice")
+    assert [(each["addresses"][0], each["conditions"]["ready"]) for each in written["endpoints"]] == [
+        ("10.20.0.2", True),
+        ("10.20.0.3", False),
+    ]
+    again = complete(list(reversed(given)), done.allocations, RANGES)
+    assert [item for item in again.objects if item["kind"] == "EndpointSlice"] == [written]
+    assert again.allocations == done.allocations
+
+
+def test_where_there_are_nodes_a_pod_needs_its_own() -> None:
+    (written,) = slices([manifest(), pod(1), pod(2, node="gone"), node()])
+    assert [each["zone"] for each in written["endpoints"]] == ["zone-1"]
+
+
+def test_given_slices_and_endpoints_are_kept() -> None:
+    given = slices([manifest(), pod(1)])[0]
+    given["metadata"].update(name="given", labels={"kubernetes.io/service-name": "web"})
+    assert slices([manifest(), pod(1), pod(2), given]) == [given]
+    assert slices([manifest(), pod(1), endpoints()]) == []
+
+
+def test_hand_written_endpoints_are_mirrored() -> None:
+    (mirror,) = slices([manifest(selector=None), endpoints(addresses=("10.20.9.1", "10.20.9.2"))])
+    assert [each["addresses"] for each in mirror["endpoints"]] == [["10.20.9.1"], ["10.20.9.2"]]
+
+
+def test_what_cannot_be_read_is_named_and_left_alone() -> None:
+    broken = [
+        manifest("a", ports=[{"name": "x"}]),
+        manifest("b", type="NodePort", ports=[{"port": 80, "nodePort": "30080"}]),
+        manifest("c", clusterIP=10),
+        {"kind": "Service", "metadata": {}},
+        {"kind": "Pod", "metadata": {"name": "p"}},
+    ]
+    done = complete([*broken, manifest(), pod(1)], Allocations(), RANGES)
+    assert [(error.kind, error.key) for error in done.refused] == [
+        ("Service", "shop/a"),
+        ("Service", "shop/b"),
+        ("Service", "shop/c"),
+        ("Service", "without a name"),
+        ("Pod", "p"),
+    ]
+    assert done.objects[:5] == broken
+    assert set(done.allocations.cluster_ips) == {"shop/web"}
