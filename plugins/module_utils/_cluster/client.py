@@ -113,25 +113,30 @@ class Client:
             text = "does not accept the credentials (401): the token or the client certificate is wrong or has expired."
         elif answer.status == 403:
             text = f"forbids to {action} (403): grant the verb {verb} on the resource {resource.shown} to the user."
-        elif answer.status == 404 and not said:
-            text = f"answers 404 to {action}: the address is not that of a Kubernetes API server."
-        elif answer.status == 404 and resource.since:
+        elif answer.status == 404 and verb == "list" and resource.since:
             text = f"does not serve {resource.shown} (404): it must be {resource.since} or later."
+        elif answer.status == 404 and verb == "list":
+            text = f"does not serve {resource.shown} (404): the address is not that of a Kubernetes API server."
         elif answer.status == 429 or answer.status >= 500:
             text = f"can't {action} at the moment ({answer.status}), even after some pauses: try again later."
         else:
             text = f"answers {answer.status} to {action}."
-        return ClusterError(f"The API server {self.server} {text}{f' It said: {said}' if said else ''}", answer.status)
+        if said and answer.status != 401:
+            text += f" It said: {said.rstrip('.')}."
+        return ClusterError(f"The API server {self.server} {text}", answer.status)
 
 
 def _message(data: bytes) -> str:
-    """The message of a Status object, on one line; "" if the answer is none."""
+    """What a server says of a failure, on one line: the message of a Status object, or plain text; else ""."""
     try:
         status = json.loads(data)
     except (ValueError, RecursionError):
-        return ""
-    said = status.get("message") if isinstance(status, dict) else None
-    return " ".join(said.split())[:MAX_MESSAGE] if isinstance(said, str) else ""
+        said = data[:MAX_MESSAGE].decode(errors="replace")
+    else:
+        said = status.get("message") if isinstance(status, dict) else ""
+    said = " ".join(said.split())[:MAX_MESSAGE] if isinstance(said, str) else ""
+    # A web page says nothing in a sentence.
+    return said if said.isprintable() and not said.startswith("<") else ""
 
 
 def _retry_after(answer: Answer | None, pause: float) -> float:

@@ -52,7 +52,10 @@ def find_files(paths: Sequence[str]) -> list[str]:
         else:
             raise OptionError(f"There is no {path}, which manifests names.")
     # A file that two paths lead to is one file.
-    return list({os.path.realpath(path): path for path in reversed(found)}.values())[::-1]
+    once: dict[str, str] = {}
+    for path in found:
+        once.setdefault(os.path.realpath(path), path)
+    return list(once.values())
 
 
 def read_manifests(files: Sequence[str], refused: list[ObjectError]) -> Iterator[dict[str, Any]]:
