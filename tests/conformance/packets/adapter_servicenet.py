@@ -74,7 +74,7 @@ def run_module(mode: str, netns: str, arguments: dict[str, Any]) -> dict[str, An
     try:
         result = dict(json.loads(done.stdout.splitlines()[-1]))
     except (ValueError, IndexError):
-        sys.exit(f"{done.stderr}\nThe module said nothing that can be read: {done.stdout} {done.stderr[-400:]!r}")
+        sys.exit(f"{done.stdout}{done.stderr}".strip() or "The module said nothing.")
     if done.returncode or result.get("failed"):
         sys.exit(result.get("msg", done.stdout))
     return result
@@ -85,6 +85,11 @@ def apply(args: argparse.Namespace) -> None:
     manifests = [yaml.safe_load(path.read_text()) for path in sorted(Path(args.manifests).glob("*.yaml"))]
     wanted = module_options(args.mode, json.loads(Path(args.options).read_text()), args)
     Path(wanted["snapshot"]).write_bytes(snapshot.dump(snapshot.build(manifests)))
+    if wanted.get("localhost_nodeports"):
+        # The module only needs it; the role service_proxy sets it, as kube-proxy does.
+        subprocess.run(
+            ["ip", "netns", "exec", args.netns, "sysctl", "-q", "-w", "net.ipv4.conf.all.route_localnet=1"], check=True
+        )
     run_module(args.mode, args.netns, wanted)
     again = run_module(args.mode, args.netns, wanted)
     if again["changed"]:
