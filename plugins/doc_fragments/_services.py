@@ -119,6 +119,52 @@ options:
       - How many seconds to wait for another run to end.
     type: int
     default: 60
+  set_sysctls:
+    description:
+      - Set the kernel settings that the Services need, and put them back with O(state=absent). Otherwise each wrong one
+        is a warning.
+    type: bool
+    default: true
+  beside_kube_proxy:
+    description:
+      - Work on a node where kube-proxy runs or left its rules. Otherwise that is an error.
+    type: bool
+    default: false
+  conntrack_max_per_core:
+    description:
+      - Entries of connection tracking for each CPU. V(0) leaves the kernel's number, which is only ever raised.
+    type: int
+    default: 32768
+  conntrack_min:
+    description:
+      - The least entries of connection tracking, where O(conntrack_max_per_core) is not V(0).
+    type: int
+    default: 131072
+  conntrack_tcp_established_timeout:
+    description:
+      - Seconds that an idle TCP connection is tracked. V(0) leaves the kernel's number.
+    type: int
+    default: 86400
+  conntrack_tcp_close_wait_timeout:
+    description:
+      - Seconds that a half closed TCP connection is tracked. V(0) leaves the kernel's number.
+    type: int
+    default: 3600
+  conntrack_tcp_be_liberal:
+    description:
+      - Let TCP packets outside the window pass instead of calling them invalid.
+    type: bool
+    default: false
+  conntrack_udp_timeout:
+    description:
+      - Seconds that an unanswered UDP flow is tracked. V(0) leaves the kernel's number.
+    type: int
+    default: 0
+  conntrack_udp_stream_timeout:
+    description:
+      - Seconds that a UDP flow is tracked. V(0) leaves the kernel's number.
+    type: int
+    default: 0
 attributes:
   check_mode:
     description: Can run in check mode and tell what would change without changing it.

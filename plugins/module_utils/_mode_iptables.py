@@ -34,10 +34,14 @@ class IptablesMode:
     """
 
     name = "iptables"
+    features = (
+        *("xt_conntrack", "xt_addrtype", "xt_mark", "xt_statistic", "xt_recent", "xt_bpf"),
+        *("REJECT", "MARK", "DNAT", "MASQUERADE"),
+    )
 
     def __init__(self, settings: Settings, run: Runner, variant: str) -> None:
         self.compiler = IptablesCompiler(settings)
-        self.variant = variant
+        self.variant = self.iptables_variant = variant
         self.tools = {family: IptablesTool(run, family, variant) for family in settings.view.families}
 
     def token(self) -> str:

@@ -17,18 +17,22 @@ from typing import Any, NamedTuple, Protocol
 
 from ._core import changes as describing
 from ._core import passes, snapshot, stale_flows
-from ._core.errors import ServicenetError, SnapshotError, ToolError
+from ._core.errors import PreflightError, ServicenetError, SnapshotError, ToolError
 from ._core.passes import Changes, Compiler, Pass, Program
+from ._core.preflight_model import Report, SysctlChange
 from ._core.resolve import resolve
 from ._core.settings import Settings
 from ._core.snapshot import Snapshot
 from ._core.table import ServiceTable
-from ._node import addresses, conntrack, files
+from ._node import addresses, conntrack, files, sysctl
 from ._node.lock import Lock
 from ._node.runner import MissingToolError
 
 # The layout of the state file; another number makes a full pass.
 RECORD = 1
+MODES = ("iptables", "nftables", "ipvs", "userspace")
+# A result stays small, whatever the cluster.
+MOST_NAMED = 100
 
 _NO_SERVICES = ServiceTable((), (), ())
 
@@ -42,10 +46,13 @@ class Step(NamedTuple):
 
 
 class Mode(Protocol):
-    """The node's half of a mode. ``compiler`` is the pure one."""
+    """The node's half of a mode. ``compiler`` is the pure one. ``features`` of iptables that preflight has to find, for
+    the variant of iptables that the mode uses, "" for none."""
 
     name: str
     compiler: Compiler
+    features: tuple[str, ...]
+    iptables_variant: str
 
     def token(self) -> str:
         """While it stands, nobody changed what we left; "" if the mode can't tell without reading."""
@@ -73,8 +80,7 @@ class Mode(Protocol):
 class Request(NamedTuple):
     """What a run is asked for.
 
-    ``settings`` and ``mode`` are made late, since they depend on the snapshot. ``preflight`` gets the settings and the
-    tables before and after, returns warnings, or raises.
+    ``settings`` and ``mode`` are made late, since they depend on the snapshot. ``preflight`` judges the node.
     """
 
     name: str
@@ -83,7 +89,7 @@ class Request(NamedTuple):
     run_dir: str
     settings: Callable[[Snapshot], Settings]
     mode: Callable[[Settings], Mode]
-    preflight: Callable[[Settings, ServiceTable, ServiceTable], list[str]]
+    preflight: Callable[[Mode, Settings, Pass], Report]
     check: bool = False
     max_removed_percent: int = 50
     lock_seconds: float = 60
@@ -91,7 +97,16 @@ class Request(NamedTuple):
     @property
     def record_path(self) -> str:
         """The state file."""
-        return os.path.join(self.state_dir, f"{self.name}.json")
+        return self.record_of(self.name)
+
+    def record_of(self, name: str) -> str:
+        """The state file of a mode."""
+        return os.path.join(self.state_dir, f"{name}.json")
+
+    @property
+    def sysctls_path(self) -> str:
+        """The kernel settings that were changed."""
+        return os.path.join(self.state_dir, "sysctls.json")
 
     @property
     def applied_path(self) -> str:
@@ -123,8 +138,14 @@ class _Plan(NamedTuple):
     current: Program | None
     token: str
     record: dict[str, Any]
+    sysctls: tuple[SysctlChange, ...]
     drift: list[str]
     warnings: list[str]
+
+    @property
+    def changed(self) -> bool:
+        """Does it do anything that counts as a change?"""
+        return bool(self.changes or self.sysctls)
 
 
 def present(request: Request) -> Outcome:
@@ -134,7 +155,9 @@ def present(request: Request) -> Outcome:
         for step in plan.steps if plan.current is not None or plan.token else []:
             plan.mode.test(step)
         return _outcome(plan)
-    if not plan.changes and plan.record == _record(plan, plan.record.get("holds")):
+    if not plan.changed and plan.record == _record_of(
+        plan.mode, plan.settings, plan.new, plan.token, plan.record.get("holds")
+    ):
         return _outcome(plan)
     with Lock(os.path.join(request.run_dir, "lock"), request.lock_seconds):
         if _read_record(request)[0] != plan.record or plan.mode.token() != plan.token:
@@ -146,20 +169,31 @@ def present(request: Request) -> Outcome:
 
 def absent(request: Request, mode: Mode) -> Outcome:
     """Takes everything of the mode off the node; what is not ours stays."""
-    current = mode.read()
+    try:
+        current = mode.read()
+    except MissingToolError:
+        current = {}  # what can't be listed can't be there either: no rule without its tool's kernel module
     record, _warnings = _read_record(request)
     old = _applied(request)
     before = _NO_SERVICES if old is None else resolve(old.services()[0], request.settings(old).view)
     changes: Changes = {name: (content, None) for name, content in current.items()}
     lines = describing.describe(before) or [f"{len(changes)} chains, maps or sets"]
-    outcome = Outcome(bool(changes or record), lines if changes else [], [], [], [], {})
-    if outcome.changed and not request.check:
+    # The kernel settings serve all modes: the last one to go puts them back.
+    last = not any(files.read_bytes(request.record_of(name)) for name in MODES if name != request.name)
+    sysctls = sysctl.Settings(request.sysctls_path)
+    remembered = sysctls.remembered() if last else []
+    lines = (lines if changes else []) + [f"{entry.name} = {entry.new}" for entry in remembered]
+    after = [f"{entry.name} = {entry.old}" for entry in remembered]
+    warnings: list[str] = []
+    if (changes or record or remembered) and not request.check:
         with Lock(os.path.join(request.run_dir, "lock"), request.lock_seconds):
             _commit(mode, mode.steps(changes), before)
             _forget_flows(before, _NO_SERVICES)
-            files.remove(request.record_path)
+            if last:
+                warnings = sysctls.restore()[1]
             files.remove(request.applied_path)
-    return outcome
+            files.remove(request.record_path)
+    return Outcome(bool(changes or record or remembered), lines, after, [], warnings, {})
 
 
 def load(path: str) -> Snapshot:
@@ -200,9 +234,12 @@ def _plan(request: Request) -> _Plan:
     changes = mode.complete(done.changes(current), current)
     drift = _drift(mode, done.before, current) if usable and not as_left and current is not None else []
     warnings += [*map(str, done.refused), *done.after.warnings]
-    warnings += request.preflight(settings, done.before, done.after)
+    report = request.preflight(mode, settings, done)
+    if report.errors:
+        raise PreflightError(list(report.errors))
+    warnings += report.warnings
     steps = mode.steps(changes)
-    return _Plan(settings, mode, new, done, changes, steps, current, token, record, drift, warnings)
+    return _Plan(settings, mode, new, done, changes, steps, current, token, record, report.changes, drift, warnings)
 
 
 def _drift(mode: Mode, before: ServiceTable, current: Program) -> list[str]:
@@ -216,20 +253,25 @@ def _drift(mode: Mode, before: ServiceTable, current: Program) -> list[str]:
 def _outcome(plan: _Plan) -> Outcome:
     was, is_now = describing.describe(plan.done.before), describing.describe(plan.done.after)
     before, after = sorted(set(was) - set(is_now)), sorted(set(is_now) - set(was))
+    before += [f"{change.name} = {change.old}" for change in plan.sysctls]
+    after += [f"{change.name} = {change.new}" for change in plan.sysctls]
     if plan.drift:
         before += [f"{name} (altered on the node)" for name in plan.drift]
         after += [f"{name} (as it was left)" for name in plan.drift]
     elif plan.changes and before == after:
         after.append(f"{len(plan.changes)} chains, maps or sets written anew")
+    services = describing.changed_services(plan.done.before, plan.done.after)
     facts = {
         "digest": plan.new.digest,
         "counts": plan.new.counts,
         "full_pass": plan.done.full,
-        "services_changed": describing.changed_services(plan.done.before, plan.done.after),
+        "services_changed": services[:MOST_NAMED],
+        "services_changed_count": len(services),
         "transactions": len(plan.steps),
     }
-    changed = bool(plan.changes)
-    return Outcome(changed, before if changed else [], after if changed else [], plan.drift, plan.warnings, facts)
+    if not plan.changed:
+        before, after = [], []
+    return Outcome(plan.changed, before, after, plan.drift, plan.warnings, facts)
 
 
 # -------------------------------------------------------------------------------------------------------- the deeds
@@ -238,6 +280,7 @@ def _outcome(plan: _Plan) -> Outcome:
 def _apply(request: Request, plan: _Plan) -> None:
     mode = plan.mode
     holds = plan.record.get("holds")
+    sysctl.Settings(request.sysctls_path).apply((change.name, change.new) for change in plan.sysctls)
     if plan.changes:
         # From here on a kill leaves something between old and new: the next run must not trust the state file.
         files.write_json(request.record_path, {**plan.record, "pending": True})
@@ -294,10 +337,6 @@ def _read_record(request: Request) -> tuple[dict[str, Any], list[str]]:
     """-> (the state file, {} if there is none that can be used; warnings)."""
     state = files.read_json(request.record_path)
     return (state.value if isinstance(state.value, dict) else {}), ([state.warning] if state.warning else [])
-
-
-def _record(plan: _Plan, holds: Any) -> dict[str, Any]:
-    return _record_of(plan.mode, plan.settings, plan.new, plan.token, holds)
 
 
 def _record_of(mode: Mode, settings: Settings, applied: Snapshot, token: Any, holds: Any) -> dict[str, Any]:

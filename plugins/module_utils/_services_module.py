@@ -17,9 +17,13 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ._core import settings as settings_of
 from ._core.errors import ServicenetError
+from ._core.passes import Pass
+from ._core.preflight import problems
+from ._core.preflight_model import PreflightOptions, Report
 from ._core.resolve import NodeView
 from ._core.settings import Settings
 from ._core.snapshot import Snapshot
+from ._node import preflight_facts
 from ._node.runner import Runner
 from ._runner import Mode, Outcome, Request, absent, present
 
@@ -54,6 +58,15 @@ ARGUMENTS: dict[str, Any] = {
     "state_dir": {"type": "path", "default": "/var/lib/servicenet"},
     "run_dir": {"type": "path", "default": "/run/servicenet"},
     "lock_timeout": {"type": "int", "default": 60},
+    "set_sysctls": {"type": "bool", "default": True},
+    "beside_kube_proxy": {"type": "bool", "default": False},
+    "conntrack_max_per_core": {"type": "int", "default": 32768},
+    "conntrack_min": {"type": "int", "default": 131072},
+    "conntrack_tcp_established_timeout": {"type": "int", "default": 86400},
+    "conntrack_tcp_close_wait_timeout": {"type": "int", "default": 3600},
+    "conntrack_tcp_be_liberal": {"type": "bool", "default": False},
+    "conntrack_udp_timeout": {"type": "int", "default": 0},
+    "conntrack_udp_stream_timeout": {"type": "int", "default": 0},
 }
 
 MakeMode = Callable[[Settings, Runner], Mode]
@@ -89,6 +102,21 @@ def settings(params: dict[str, Any], snapshot: Snapshot) -> Settings:
     )
 
 
+def _preflight_options(name: str, params: dict[str, Any], compiled_by: Settings) -> PreflightOptions:
+    same = [option for option in PreflightOptions._fields if option.startswith("conntrack_")]
+    return PreflightOptions(
+        name,
+        compiled_by.view.families,
+        params["set_sysctls"],
+        params["beside_kube_proxy"],
+        compiled_by.serves_loopback(),
+        name == "iptables",
+        params["bridge_interface"],
+        compiled_by.detector.cidrs,
+        **{option: params[option] for option in same},
+    )
+
+
 def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[dict[str, Any]], MakeMode]) -> None:
     """The whole of a *_services module.
 
@@ -105,6 +133,17 @@ def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[di
     def mode_of(compiled_by: Settings) -> Mode:
         return make_mode(params)(compiled_by, run)
 
+    def preflight(mode: Mode, compiled_by: Settings, done: Pass) -> Report:
+        # What the kernel can do does not change between two runs, so only a full pass asks.
+        features = mode.features if done.full else ()
+        families = compiled_by.view.families
+        if not module.check_mode and done.full:
+            preflight_facts.load_conntrack(run)
+        gathered = preflight_facts.gather(run, done.after.rules, families, mode.iptables_variant, features)
+        if gathered.missing_tool and not module.check_mode:
+            raise ServicenetError(gathered.missing_tool)
+        return problems(gathered.facts, done.after.rules, _preflight_options(name, params, compiled_by))
+
     request = Request(
         name,
         params["snapshot"],
@@ -112,7 +151,7 @@ def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[di
         params["run_dir"],
         lambda snapshot: settings(params, snapshot),
         mode_of,
-        lambda _settings, _before, _after: [],
+        preflight,
         module.check_mode,
         params["max_removed_percent"],
         params["lock_timeout"],

@@ -66,9 +66,13 @@ counts:
   returned: O(state=present)
   sample: {services: 12, endpoints: 40, ready_endpoints: 38, nodes: 3, namespaces: 4, pods: 0, service_cidrs: 1}
 services_changed:
-  description: The Services whose frontends or endpoints are others than before, as namespace/name.
+  description: The Services whose frontends or endpoints are others than before, as namespace/name; at most 100.
   type: list
   elements: str
+  returned: O(state=present)
+services_changed_count:
+  description: How many Services those are in all.
+  type: int
   returned: O(state=present)
 drift:
   description: The service ports whose rules somebody had altered on the node since the last run; they were repaired.

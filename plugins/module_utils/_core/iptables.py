@@ -161,7 +161,7 @@ class IptablesCompiler:
         else:
             new = ("-m conntrack --ctstate NEW -j SERVICENET",) if dispatch else ()
             guard: Rules = ()
-            if family == 4 and self.serves_loopback():
+            if family == 4 and self.settings.serves_loopback():
                 # route_localnet is on for the node ports of 127.0.0.1: nobody else may reach the node's loopback by it.
                 guard = ("! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP",)
             put("SERVICENET", *dispatch)
@@ -192,14 +192,6 @@ class IptablesCompiler:
             return (f"! -s {cidrs[0]} {mark}",)
         put("SERVICENET-MARK", *(f"-s {cidr} -j RETURN" for cidr in cidrs), mark)
         return ("-j SERVICENET-MARK",)
-
-    def serves_loopback(self) -> bool:
-        """Are node ports served on 127.0.0.1? It takes the sysctl route_localnet."""
-        loopback = ipaddress.ip_network("127.0.0.0/8")
-        cidrs = self.settings.node_port_cidrs(4)
-        return self.settings.localhost_nodeports and (
-            not cidrs or any(loopback.overlaps(ipaddress.ip_network(cidr)) for cidr in cidrs)
-        )
 
 
 # ------------------------------------------------------------------------------------------------- chains of Services

@@ -70,6 +70,13 @@ class Settings(NamedTuple):
         kube-proxy, what holds where CIDRs are given for the other family only."""
         return tuple(c for c in self.nodeport_addresses if values.family(c) == family)
 
+    def serves_loopback(self) -> bool:
+        """Are node ports served on 127.0.0.1? It takes the sysctl route_localnet."""
+        loopback, cidrs = ipaddress.ip_network("127.0.0.0/8"), self.node_port_cidrs(4)
+        return self.localhost_nodeports and (
+            not cidrs or any(loopback.overlaps(ipaddress.ip_network(cidr)) for cidr in cidrs)
+        )
+
 
 def detector(
     mode: str, pod_cidrs: Iterable[str], node_cidrs: Iterable[str], bridge_interface: str, interface_name_prefix: str
