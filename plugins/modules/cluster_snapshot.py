@@ -13,7 +13,7 @@ description:
   - Reads Nodes, Namespaces, Services, EndpointSlices, Endpoints and ServiceCIDRs from an API server, from manifests or
     from an older snapshot, and writes them as one canonical file. The other modules of this collection read nothing
     else of the cluster.
-  - It runs on the controller (C(delegate_to: localhost)); the role P(kubenode.servicenet.cluster_snapshot#role) does
+  - It is meant to run on the controller, with C(delegate_to); the role P(kubenode.servicenet.cluster_snapshot#role) does
     that and hands the file to the nodes.
   - The same cluster state always gives the same file. Only what the rules and DNS records need gets into it, in no
     case Secrets or the contents of Pods. It shows the topology of the cluster, so its mode is C(0640).

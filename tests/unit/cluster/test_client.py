@@ -120,7 +120,7 @@ def test_names_can_not_leave_their_place_in_the_path() -> None:
         (status(401, "Unauthorized"), r"does not accept the credentials \(401\)"),
         (
             status(403, 'User "x" can'),
-            r'forbids to list endpointslices\.discovery\.k8s\.io in namespace shop \(403\): grant the verb .* "x" can\.',
+            r'forbids to list endpointslices\.discovery\.k8s\.io in namespace shop \(403\): grant .* "x" can\.',
         ),
         (Answer(404, {}, b"404 page not found\n"), r"does not serve endpointslices.*Kubernetes 1\.21 or later"),
         (status(400, "bad"), r"answers 400 to list endpointslices.* It said: bad\."),
