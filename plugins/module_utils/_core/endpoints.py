@@ -12,9 +12,10 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Iterable, Mapping, NamedTuple, Tuple
+from typing import Iterable, Mapping, NamedTuple, Sequence, Tuple
 
 from .endpoint_hints import assign_hints, zone_shares
+from .endpoint_inventory import Published, inventory_groups
 from .endpoint_mirroring import mirror, wants_mirror
 from .endpoint_objects import (
     ENDPOINTS_MANAGED_BY,
@@ -32,7 +33,7 @@ from .endpoint_objects import (
     read_pod,
     read_service,
 )
-from .endpoint_pods import slice_groups
+from .endpoint_pods import Group, PortsKey, slice_groups
 from .endpoint_records import (
     ENDPOINTS,
     SLICE,
@@ -57,7 +58,8 @@ _Key = Tuple[str, str]
 class EndpointsSettings:
     """What the controller writes.
 
-    :param manager: the value of the managed-by labels; mirrored slices have "mirroring." before it.
+    :param manager: the value of the managed-by labels; mirrored slices have "mirroring." before it, those of an
+        inventory "inventory.".
     :param write: endpointslices, endpoints or both.
     :param limit: endpoints a slice.
     :param trigger_time: RFC 3339, written into what changes; empty for none.
@@ -74,6 +76,11 @@ class EndpointsSettings:
     def mirror_manager(self) -> str:
         """The managed-by label of mirrored slices."""
         return "mirroring." + self.manager
+
+    @property
+    def inventory_manager(self) -> str:
+        """The managed-by label of slices whose endpoints are hosts of an inventory."""
+        return "inventory." + self.manager
 
 
 @dataclass
@@ -164,16 +171,24 @@ class _Pass:
             made[node.name] = node
         return made
 
+    def is_own(self, item: Object) -> bool:
+        """Whether Endpoints are ours; a record of a leader election never is."""
+        return labels_of(item).get(ENDPOINTS_MANAGED_BY) == self.settings.manager and LEADER not in annotations_of(item)
+
     def slices_of(self, manager: str) -> Mapping[_Key, list[Object]]:
         """The slices of one manager by Service."""
         return self.slices.get(manager, {})
 
 
-def plan_endpoints(objects: ClusterObjects, settings: EndpointsSettings) -> Plan:
+def plan_endpoints(
+    objects: ClusterObjects, settings: EndpointsSettings, published: Sequence[Published] | None = None
+) -> Plan:
     """What one pass must write.
 
     Objects of other managers are never touched. A Service, Pod or Node that can't be read is a warning; the records of
     such a Service stay.
+
+    :param published: hosts of the inventory behind Services without selector; None leaves what is published as it is.
     """
     state = _Pass(objects, settings)
     with_slices = settings.write in ("endpointslices", "both")
@@ -185,24 +200,43 @@ def plan_endpoints(objects: ClusterObjects, settings: EndpointsSettings) -> Plan
         if service.has_endpoints:
             pods = state.pods.select(service)
             if with_slices:
-                made += _plan_slices(state, service, pods)
+                groups = {family: slice_groups(service, pods, state.nodes, family) for family in service.families}
+                made += _plan_slices(state, service, settings.manager, groups)
             if with_endpoints:
                 made += _plan_object(state, service, pods)
         changes[key] = made
-    for change in _superfluous(state, with_slices, with_endpoints):
-        changes.setdefault((change.namespace, change.service), []).append(change)
-    for key, more in _plan_mirrors(state, with_slices).items():
-        changes.setdefault(key, []).extend(more)
+    for more in (
+        _superfluous(state, with_slices, with_endpoints),
+        _plan_mirrors(state, with_slices),
+        _plan_published(state, published),
+    ):
+        for change in more:
+            changes.setdefault((change.namespace, change.service), []).append(change)
     return Plan([change for key in sorted(changes) for change in changes[key]], state.warnings)
 
 
-def _plan_slices(state: _Pass, service: Service, pods: list[Pod]) -> list[Change]:
-    """The slices of one Service with a selector."""
-    settings = state.settings
-    existing = state.slices_of(settings.manager).get(service.key, [])
-    labels = slice_labels(service, settings.manager)
+def plan_removal(objects: ClusterObjects, settings: EndpointsSettings) -> Plan:
+    """The deletion of everything that is ours."""
+    state = _Pass(objects, settings)
+    changes = []
+    for manager in (settings.manager, settings.mirror_manager, settings.inventory_manager):
+        for key, items in state.slices_of(manager).items():
+            changes += [Change.delete(SLICE, item, key[1]) for item in items]
+    changes += [Change.delete(ENDPOINTS, item, key[1]) for key, item in state.endpoints.items() if state.is_own(item)]
+    return Plan(sorted(changes, key=lambda each: (each.namespace, each.service, each.kind, each.name)), [])
+
+
+def _plan_slices(
+    state: _Pass, service: Service, manager: str, groups: Mapping[str, Mapping[PortsKey, Group]]
+) -> list[Change]:
+    """The slices of one Service and manager.
+
+    :param groups: by family, the endpoints that shall be.
+    """
+    existing = state.slices_of(manager).get(service.key, [])
+    labels = slice_labels(service, manager)
     deleted: list[Object] = []
-    by_family: dict[str, list[Object]] = {family: [] for family in service.families}
+    by_family: dict[str, list[Object]] = {family: [] for family in groups}
     for item in existing:
         if item["addressType"] in by_family and owned_by(item, service):
             by_family[item["addressType"]].append(item)
@@ -210,12 +244,11 @@ def _plan_slices(state: _Pass, service: Service, pods: list[Pod]) -> list[Change
             deleted.append(item)
     changes = []
     for family, items in by_family.items():
-        groups = slice_groups(service, pods, state.nodes, family)
         relabelled = {item["metadata"]["name"]: labels_of(item) != labels for item in items}
-        slicing = pack(items, family, groups, relabelled, settings.limit, placeholder=True)
+        slicing = pack(items, family, groups[family], relabelled, state.settings.limit, placeholder=True)
         assign_hints(service, slicing.kept, state.shares)
         for draft in slicing.kept:
-            change = slice_change(service, draft, labels, state.names, settings.trigger_time)
+            change = slice_change(service, draft, labels, state.names, state.settings.trigger_time)
             if change is not None:
                 changes.append(change)
         deleted += slicing.deleted
@@ -249,17 +282,16 @@ def _superfluous(state: _Pass, with_slices: bool, with_endpoints: bool) -> list[
         if not (with_slices and wanted(key)) and key not in state.refused:
             changes += [Change.delete(SLICE, item, key[1]) for item in items]
     for key, item in sorted(state.endpoints.items()):
-        own = labels_of(item).get(ENDPOINTS_MANAGED_BY) == state.settings.manager and LEADER not in annotations_of(item)
-        if own and not (with_endpoints and wanted(key)) and key not in state.refused:
+        if state.is_own(item) and not (with_endpoints and wanted(key)) and key not in state.refused:
             changes.append(Change.delete(ENDPOINTS, item, key[1]))
     return changes
 
 
-def _plan_mirrors(state: _Pass, with_slices: bool) -> dict[_Key, list[Change]]:
+def _plan_mirrors(state: _Pass, with_slices: bool) -> list[Change]:
     """Hand-written Endpoints of Services without a selector, mirrored; mirrors whose original is gone deleted."""
     settings = state.settings
     mirrored = state.slices_of(settings.mirror_manager)
-    changes: dict[_Key, list[Change]] = {}
+    changes: list[Change] = []
     for key in sorted(set(mirrored) | set(state.endpoints)):
         service, item = state.services.get(key), state.endpoints.get(key)
         existing = mirrored.get(key, [])
@@ -275,7 +307,7 @@ def _plan_mirrors(state: _Pass, with_slices: bool) -> dict[_Key, list[Change]]:
             or service.selector is not None
             or service.type == "ExternalName"
         ):
-            changes[key] = [Change.delete(SLICE, each, key[1]) for each in existing]
+            changes += [Change.delete(SLICE, each, key[1]) for each in existing]
             continue
         slicing, problems = mirror(item, existing)
         state.warnings += [f"Endpoints {key[0]}/{key[1]}: {problem}" for problem in problems]
@@ -285,8 +317,48 @@ def _plan_mirrors(state: _Pass, with_slices: bool) -> dict[_Key, list[Change]]:
             if change is not None:
                 made.append(change)
         made.sort(key=lambda change: change.action)
-        changes[key] = made + [Change.delete(SLICE, each, key[1]) for each in slicing.deleted]
+        changes += made + [Change.delete(SLICE, each, key[1]) for each in slicing.deleted]
     return changes
+
+
+def _plan_published(state: _Pass, published: Sequence[Published] | None) -> list[Change]:
+    """The slices of Services behind which hosts of the inventory stand; those of other Services deleted."""
+    manager = state.settings.inventory_manager
+    changes: list[Change] = []
+    served = set(state.refused)
+    for each in published or ():
+        key = (each.namespace, each.service)
+        service = state.services.get(key)
+        if service is None or service.selector is not None or service.type == "ExternalName":
+            problem = "it does not exist" if service is None else "its endpoints come from elsewhere"
+            state.warnings.append(f"Service {'/'.join(key)} can't have hosts of the inventory behind it: {problem}.")
+            continue
+        served.add(key)
+        groups = {family: inventory_groups(service, each.members, family) for family in service.families}
+        changes += _plan_slices(state, service, manager, groups)
+    for key, items in sorted(state.slices_of(manager).items()):
+        # Without a list nothing is known of what is published, only that a Service is gone.
+        if key not in served and (published is not None or key not in state.services):
+            changes += [Change.delete(SLICE, item, key[1]) for item in items]
+    return changes
+
+
+def other_controllers(objects: ClusterObjects, settings: EndpointsSettings) -> list[str]:
+    """What shows that another controller writes, or wrote, the records of this cluster; a sentence each."""
+    known = {"endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io", "endpoint-controller"}
+    counts: dict[tuple[str, str], int] = {}
+    for kind, label, items in (
+        (SLICE, SLICE_MANAGED_BY, objects.endpointslices),
+        (ENDPOINTS, ENDPOINTS_MANAGED_BY, objects.endpoints),
+    ):
+        for item in items:
+            manager = labels_of(item).get(label, "")
+            if manager in known and manager != settings.manager:
+                counts[(kind, manager)] = counts.get((kind, manager), 0) + 1
+    return [
+        f"{number} {kind} {'object is' if number == 1 else 'objects are'} managed by {manager}."
+        for (kind, manager), number in sorted(counts.items())
+    ]
 
 
 def applied(objects: ClusterObjects, changes: Iterable[Change]) -> ClusterObjects:
