@@ -142,7 +142,7 @@ def _forwarding_dropped(facts: NodeFacts, options: PreflightOptions) -> list[str
         return []
     sentence = (
         f"Forwarded packets that no rule accepts are dropped ({listed(facts.forward_drops)}), as Docker and firewalld"
-        " set it up: accept those from and to the Pod network there, or put its devices into the trusted zone of firewalld."
+        " set it up: accept those from and to the Pod network there, or put its devices into firewalld's trusted zone."
     )
     return [sentence]
 

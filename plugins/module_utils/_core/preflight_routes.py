@@ -38,8 +38,8 @@ def _number(address: str, family: int) -> int:
     return int(first) << 24 | int(second) << 16 | int(third) << 8 | int(fourth)
 
 
-def unroutable(routes: Iterable[Route], addresses: set[str], family: int) -> list[str]:
-    """The ``addresses`` that the longest matching route of any table refuses, or that no route matches, sorted as text.
+def unroutable(routes: Iterable[Route], addresses: set[str], family: int) -> frozenset[str]:
+    """The ``addresses`` that the longest matching route of any table refuses, or that no route matches.
 
     Tables are not told apart, as rules may send packets to any of them: an address counts as routable if in doubt.
     """
@@ -55,16 +55,16 @@ def unroutable(routes: Iterable[Route], addresses: set[str], family: int) -> lis
         (width - length, by_length[length]) for length in sorted(by_length, reverse=True)
     ]
     if not any(False in known.values() for known in by_length.values()) and by_length.get(0, {}).get(0):
-        return []
-    lost: list[str] = []
+        return frozenset()
+    lost: set[str] = set()
     for address in addresses:
         number = _number(address, family)
         for shift, known in lengths:
             usable_here = known.get(number >> shift)
             if usable_here is not None:
                 if not usable_here:
-                    lost.append(address)
+                    lost.add(address)
                 break
         else:
-            lost.append(address)
-    return sorted(lost)
+            lost.add(address)
+    return frozenset(lost)
