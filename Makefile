@@ -29,7 +29,7 @@ check: ## Run the linters and the unit tests, less than two minutes
 
 .PHONY: test
 test: peers ## Run every level of tests; this is what CI does
-	@$(in_venv) exec python tests/run.py lint unit integration conformance -- $(ARGS)
+	@$(in_venv) exec python tests/run.py lint unit sanity integration conformance -- $(ARGS)
 
 .PHONY: conformance
 conformance: peers ## Compare with the real programs, every recorded case and full figures

@@ -66,6 +66,7 @@ class Level:
 LEVELS = {
     "lint": Level(("lint",)),
     "unit": Level(("unit",)),
+    "sanity": Level(("sanity",)),
     "integration": Level(("integration",), _no_namespaces),
     "conformance": Level(("conformance",), lambda: _no_namespaces() or _no_peers()),
     "soak": Level(("integration", "conformance"), lambda: _no_namespaces() or _no_peers()),

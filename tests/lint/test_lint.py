@@ -6,14 +6,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from collection_tree import collections_path
+from tools import tracked, verdict
 
 COLLECTION = "ansible_collections.kubenode.servicenet"
 
@@ -23,46 +21,6 @@ TOOLS: dict[str, tuple[str, ...]] = {
     "yamllint": ("yamllint", "--strict", "."),
     "antsibull-changelog": ("antsibull-changelog", "lint"),
 }
-
-
-def tracked(checkout: Path, *patterns: str) -> list[str]:
-    """The files of the project that match one of git's patterns, new ones included, what .gitignore names not."""
-    listing = subprocess.run(
-        [
-            "git",
-            "-c",
-            "safe.directory=*",
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-            "--",
-            *patterns,
-        ],
-        cwd=checkout,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    return sorted({name for name in listing.split("\0") if name and (checkout / name).exists()})
-
-
-def verdict(command: tuple[str, ...], directory: Path, **variables: str) -> None:
-    """Run a tool of this environment, or of the machine, and fail with all that it said."""
-    beside = Path(sys.executable).parent / command[0]
-    program = str(beside) if beside.exists() else command[0]
-    ended = subprocess.run(
-        [program, *command[1:]],
-        cwd=directory,
-        env={**os.environ, "NO_COLOR": "1", **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if ended.returncode != 0:
-        pytest.fail(f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stdout}", pytrace=False)
 
 
 @pytest.mark.parametrize("command", TOOLS.values(), ids=TOOLS.keys())

@@ -5,6 +5,7 @@
 # shellcheck shell=bash
 # What the provisioning programs share. To be sourced; the caller has `set -euo pipefail`.
 
+# shellcheck disable=SC2034 # for those who source this
 PROVISION=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 CACHE=${SERVICENET_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/servicenet}
 mkdir -p "$CACHE"

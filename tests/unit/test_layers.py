@@ -37,8 +37,6 @@ IMPURE_NAMES = frozenset(["open", "exec", "eval", "compile", "__import__", "inpu
 IMPURE_ATTRIBUTES = frozenset(["open", "now", "utcnow", "today"])
 # Modules and module_utils run inside Ansible's own process, which starts programs, ends and speaks for them.
 NOT_IN_PLUGINS = frozenset(["subprocess", "multiprocessing", "pty"])
-# Newer than the oldest Python that manages a node, and not visible to a parser.
-NEWER_THAN_38 = frozenset(["removeprefix", "removesuffix"])
 
 Name = tuple[str, ...]
 
@@ -227,22 +225,16 @@ def _may_import(module: Source, target: Name) -> bool:
 
 
 def plugins_keep_still(plugins: Plugins) -> Iterator[str]:
-    """Plugins start no process of their own, do not print, exit or assert, and need no newer Python than a node has."""
+    """Plugins start no process of their own, and do not print, exit or assert."""
     for source in plugins.sources.values():
         for found in source.imports:
             if found.name[0] in NOT_IN_PLUGINS:
                 yield f"{source.shown}:{found.line} imports {found.name[0]}"
-        if not any(found.name == ("__future__", "annotations") for found in source.imports) and source.tree.body:
-            yield f"{source.shown} lacks `from __future__ import annotations`"
         for node in ast.walk(source.tree):
             if isinstance(node, ast.Assert):
                 yield f"{source.shown}:{node.lineno} asserts"
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "sys.exit", "exit", "os.system"):
                 yield f"{source.shown}:{node.lineno} calls {ast.unparse(node.func)}"
-            if isinstance(node, ast.Attribute) and node.attr in NEWER_THAN_38:
-                yield f"{source.shown}:{node.lineno} uses .{node.attr}, which Python 3.8 lacks"
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "zip" and node.keywords:
-                yield f"{source.shown}:{node.lineno} uses zip(strict=), which Python 3.8 lacks"
 
 
 Rule = Callable[[Plugins], Iterator[str]]
@@ -352,7 +344,6 @@ UNDER = "module_utils"
             "_node/a.py:2 imports subprocess",
         ),
         (plugins_keep_still, {"_node/a.py": "from __future__ import annotations\nassert True"}, "_node/a.py:2 asserts"),
-        (plugins_keep_still, {"_node/a.py": "x = 1"}, "_node/a.py lacks `from __future__ import annotations`"),
     ],
 )
 def test_breach_is_found(rule: Rule, files: dict[str, str], breach: str, tmp_path: Path) -> None:
