@@ -20,10 +20,14 @@ serves PORTS and opens connections on demand. All addresses exist inside the nam
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from collection_tree import collections_path
 
 from lab.claim import BASE, LabError, labs
 from lab.control_plane import ControlPlane
@@ -32,6 +36,7 @@ from lab.nodes import Node
 from lab.playbooks import PlaybookRun, inventory, run_playbook
 
 MANIFESTS = Path(__file__).resolve().parent / "manifests"
+COMMAND_LINE = Path(__file__).resolve().parent / "lab.py"
 
 CLUSTER_CIDRS = ("10.128.0.0/9", "fd80::/16")
 SERVICE_CIDRS = ("10.96.0.0/12", "fd00:10:96::/108")
@@ -312,6 +317,18 @@ class Lab(Ground):
             }
             for node in self.nodes.values()
         ]
+
+
+def how_to_use(inventory: Path) -> str:
+    """What to type where a lab was left standing."""
+    me = f"{Path(sys.executable).name} {os.path.relpath(COMMAND_LINE)}"
+    return (
+        f"  export ANSIBLE_COLLECTIONS_PATH={collections_path()}\n"
+        f"  ansible-playbook -i {inventory} kubenode.servicenet.site\n"
+        f"  {me} enter node-a\n"
+        f"  {me} enter pod-a1 curl -s http://10.96.0.10/\n"
+        f"  {me} down"
+    )
 
 
 def kept_labs() -> list[str]:

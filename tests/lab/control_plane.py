@@ -146,6 +146,7 @@ class Api:
     def create_all(self, manifests: Iterable[Mapping[str, Any]], connections: int = CONNECTIONS) -> int:
         """Creates many, side by side: Namespaces and Nodes first. A Namespace that exists is fine. Returns how many."""
         manifests = list(manifests)
+        count = len(manifests)
         for kinds in (("Namespace", "Node", "ClusterRole"), tuple(KINDS)):
             batch = [m for m in manifests if m["kind"] in kinds]
             manifests = [m for m in manifests if m["kind"] not in kinds]
@@ -153,7 +154,7 @@ class Api:
                 list(pool.map(self._create_if_new, batch))
         if manifests:
             raise LabError(f"The lab does not know the kind {manifests[0]['kind']}.")
-        return len(batch)
+        return count
 
     def _create_if_new(self, manifest: Mapping[str, Any]) -> None:
         try:

@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lab.claim import BASE, LabError, clean_exit, remove, remove_stale
-from lab.cluster import Lab, kept_labs
+from lab.cluster import Lab, how_to_use, kept_labs
 from lab.nodes import enter_command
 
 
@@ -34,17 +34,6 @@ def up(args: argparse.Namespace) -> None:
     lab.keep()
     print(f"The lab {lab.prefix} stands: client, {', '.join(lab.nodes)}, {', '.join(lab.pods)}.")
     print(how_to_use(inventory))
-
-
-def how_to_use(inventory: Path) -> str:
-    """What to type next."""
-    me = f"{os.path.basename(sys.executable)} {os.path.relpath(__file__)}"
-    return (
-        f"  ansible-playbook -i {inventory} kubenode.servicenet.site\n"
-        f"  {me} enter node-a\n"
-        f"  {me} enter pod-a1 curl -s http://10.96.0.10/\n"
-        f"  {me} down"
-    )
 
 
 def newest() -> str:
