@@ -15,7 +15,7 @@ from pathlib import Path
 from tools import tracked, verdict
 
 # ansible-test fetches a bootstrap script for pip from a place that not every machine reaches. It takes one of this name,
-# the one that ansible-core 2.19 asks for, from its cache instead; every Python brings a pip along that serves as well.
+# that ansible-core 2.19 asks for, from its cache instead; every Python brings a pip along that serves as well.
 GET_PIP = "get_pip_24_2.py"
 BOOTSTRAP = """\
 import subprocess
