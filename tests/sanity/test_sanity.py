@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tools import tracked, verdict
 
-# ansible-test fetches a bootstrap script for pip from a place that not every machine reaches. It takes one of this name,
-# that ansible-core 2.19 asks for, from its cache instead; every Python brings a pip along that serves as well.
+# ansible-test fetches a bootstrap script for pip from a place that not every machine reaches. A script of this name,
+# which is the one for ansible-core 2.19, is taken from the cache instead; every Python's own pip serves as well.
 GET_PIP = "get_pip_24_2.py"
 BOOTSTRAP = """\
 import subprocess

@@ -4,8 +4,8 @@
 
 """What goes to a node runs on Python 3.8, the oldest that ansible-core 2.18 manages.
 
-This looks for what a newer Python accepts without a word; `ansible-test sanity` imports everything with each Python that
-is on the machine, but not every machine has an old one.
+This looks for what a newer Python accepts without a word; `ansible-test sanity` imports everything with each Python
+that is on the machine, but not every machine has an old one.
 """
 
 from __future__ import annotations
