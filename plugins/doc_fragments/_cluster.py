@@ -2,7 +2,6 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-
 # Note that this doc fragment is private to the collection: nothing outside kubenode.servicenet may use it.
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-
 """The options of every module that talks to an API server; documented in the fragment of the same purpose.
 
 This module util is private to the collection: nothing outside kubenode.servicenet may import it.

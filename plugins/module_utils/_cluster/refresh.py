@@ -2,7 +2,6 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-
 """One refresh of a snapshot: read a source, build, hold it against the guard, compare it with the old one, write it.
 
 This module util is private to the collection: nothing outside kubenode.servicenet may import it.

@@ -2,7 +2,6 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-
 """Which objects of a cluster get into the snapshot: those of some namespaces, and Services that an expression picks.
 
 This module util is private to the collection: nothing outside kubenode.servicenet may import it.

@@ -2,7 +2,6 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-
 """Snapshot files: read as objects again, written whole or not at all, with the note of where they come from.
 
 This module util is private to the collection: nothing outside kubenode.servicenet may import it.

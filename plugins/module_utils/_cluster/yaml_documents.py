@@ -2,7 +2,6 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-
 """YAML read as Kubernetes reads it, and as what a stranger may have written: plain JSON values out, whatever goes in.
 
 PyYAML's own constructors recurse (a deep nesting ends the process) and share what an alias names (a small file can

@@ -2,7 +2,6 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-
 """Lists: pages, lapsed continue tokens, and answers that are no lists."""
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-
 """A whole refresh: what is written, what is returned, and that a failure leaves the old snapshot alone."""
 
 from __future__ import annotations
