@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ QUICK = {"service_verify_attempts": 4, "service_verify_timeout": 0.5}
 
 
 @pytest.fixture(scope="module")
-def programmed(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def programmed(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     """Both nodes hold the snapshot and its rules."""
     directory: Path = tmp_path_factory.mktemp("verify")
     snapshot = directory / "snapshot.jsonl.gz"
@@ -43,7 +42,7 @@ def programmed(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
     playbook = directory / "program.yml"
     playbook.write_text(yaml.safe_dump([{"hosts": "servicenet_nodes", "gather_facts": False, "tasks": tasks}]))
     lab.playbook(str(playbook))
-    yield lab
+    return lab
 
 
 def test_every_service_with_endpoints_is_probed_and_answers(programmed: Lab) -> None:

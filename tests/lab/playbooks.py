@@ -76,6 +76,7 @@ def run_playbook(
         "ANSIBLE_RETRY_FILES_ENABLED": "0",
         "ANSIBLE_DEPRECATION_WARNINGS": "0",
         "ANSIBLE_FORKS": "2",
+        "ANSIBLE_PIPELINING": "1",
     }
     done = subprocess.run(
         [
