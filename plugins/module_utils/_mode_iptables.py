@@ -13,9 +13,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ._core import iptables, text_iptables
+from ._core import iptables, iptables_live, text_iptables
 from ._core.errors import ToolError
 from ._core.iptables import IptablesCompiler
+from ._core.live import LiveFrontend
 from ._core.passes import Changes, Program
 from ._core.settings import Settings
 from ._core.text_iptables import Change
@@ -62,6 +63,10 @@ class IptablesMode:
                     if ours is not None:
                         program[iptables.container(family, table, chain)] = ours
         return program
+
+    def frontends(self, program: Program) -> list[LiveFrontend]:
+        """What the leaves name."""
+        return iptables_live.frontends(program)
 
     def complete(self, changes: Changes, current: Program | None) -> Changes:
         """The changes with those of the chains that lead to the leaves."""

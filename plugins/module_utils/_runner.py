@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 from ._core import changes as describing
 from ._core import passes, snapshot, stale_flows
 from ._core.errors import PreflightError, ServicenetError, SnapshotError, ToolError
+from ._core.live import LiveFrontend
 from ._core.passes import Changes, Compiler, Pass, Program
 from ._core.preflight_model import Report, SysctlChange
 from ._core.resolve import resolve
@@ -60,6 +61,9 @@ class Mode(Protocol):
     def read(self) -> Program:
         """What the node holds of ours, spelled as the compiler does."""
 
+    def frontends(self, program: Program) -> list[LiveFrontend]:
+        """What a program that was read does with each frontend."""
+
     def complete(self, changes: Changes, current: Program | None) -> Changes:
         """The changes, and those of what holds containers together (the frame). ``current`` None: the node holds what
         the last run left, and nobody looked."""
@@ -81,6 +85,7 @@ class Request(NamedTuple):
     """What a run is asked for.
 
     ``settings`` and ``mode`` are made late, since they depend on the snapshot. ``preflight`` judges the node.
+    ``options`` are what both are made of, as plain data for the state file.
     """
 
     name: str
@@ -90,6 +95,7 @@ class Request(NamedTuple):
     settings: Callable[[Snapshot], Settings]
     mode: Callable[[Settings], Mode]
     preflight: Callable[[Mode, Settings, Pass], Report]
+    options: dict[str, Any]
     check: bool = False
     max_removed_percent: int = 50
     lock_seconds: float = 60
@@ -156,7 +162,7 @@ def present(request: Request) -> Outcome:
             plan.mode.test(step)
         return _outcome(plan)
     if not plan.changed and plan.record == _record_of(
-        plan.mode, plan.settings, plan.new, plan.token, plan.record.get("holds")
+        request, plan.mode, plan.settings, plan.new, plan.token, plan.record.get("holds")
     ):
         return _outcome(plan)
     with Lock(os.path.join(request.run_dir, "lock"), request.lock_seconds):
@@ -196,8 +202,34 @@ def absent(request: Request, mode: Mode) -> Outcome:
     return Outcome(bool(changes or record or remembered), lines, after, [], warnings, {})
 
 
+class Inspection(NamedTuple):
+    """What is on the node. ``applied``: the snapshot that the last run applied, None if none is known; ``table``: its
+    Services as this node serves them. ``drift``: as in ``Outcome``. ``missing`` and ``surplus``: lines for people, what
+    the snapshot asked about wants besides, and what it does not want; both empty if it is what was applied."""
+
+    applied: Snapshot | None
+    table: ServiceTable
+    frontends: list[LiveFrontend]
+    drift: list[str]
+    missing: list[str]
+    surplus: list[str]
+
+
+def inspect(request: Request) -> Inspection:
+    """Reads the node and compares it with what the last run left and with a snapshot. Changes nothing."""
+    applied, asked = _applied(request), load(request.snapshot)
+    settings = request.settings(asked)
+    mode = request.mode(settings)
+    current = mode.read()
+    table = _NO_SERVICES if applied is None else resolve(applied.services()[0], settings.view)
+    wanted = set(describing.describe(resolve(asked.services()[0], settings.view)))
+    known = set(describing.describe(table))
+    drift = _drift(mode, table, current) if applied is not None else []
+    return Inspection(applied, table, mode.frontends(current), drift, sorted(wanted - known), sorted(known - wanted))
+
+
 def load(path: str) -> Snapshot:
-    """The snapshot at a path."""
+    """The snapshot at a path, or a sentence that there is none."""
     data = files.read_bytes(path)
     if data is None:
         raise SnapshotError(f"There is no snapshot at {path}: run the role cluster_snapshot first.")
@@ -216,7 +248,9 @@ def _plan(request: Request) -> _Plan:
     if old is not None:
         snapshot.guard(old, new, request.max_removed_percent)
     token = mode.token()
-    usable = old is not None and record == _record_of(mode, settings, old, record.get("token"), record.get("holds"))
+    usable = old is not None and record == _record_of(
+        request, mode, settings, old, record.get("token"), record.get("holds")
+    )
     current = None
     if not (usable and token and token == record["token"]):
         try:
@@ -247,7 +281,7 @@ def _drift(mode: Mode, before: ServiceTable, current: Program) -> list[str]:
     left: Changes = {name: (None, content) for name, content in mode.compiler.compile(before.rules).items()}
     expected = {name: content for name, (_none, content) in mode.complete(left, {}).items()}
     differing = {name: current.get(name) for name in {**expected, **current} if expected.get(name) != current.get(name)}
-    return describing.concerned(differing, before.rules, mode.compiler)
+    return describing.concerned(differing, before.rules, mode.compiler) if differing else []
 
 
 def _outcome(plan: _Plan) -> Outcome:
@@ -296,7 +330,7 @@ def _apply(request: Request, plan: _Plan) -> None:
         holds = describing.fingerprint(plan.current)
     if plan.record.get("snapshot") != plan.new.digest or files.read_bytes(request.applied_path) is None:
         files.write_atomic(request.applied_path, snapshot.dump(plan.new), 0o640)
-    files.write_json(request.record_path, _record_of(mode, plan.settings, plan.new, token, holds))
+    files.write_json(request.record_path, _record_of(request, mode, plan.settings, plan.new, token, holds))
 
 
 def _commit(mode: Mode, steps: list[Step], table: ServiceTable) -> None:
@@ -339,9 +373,12 @@ def _read_record(request: Request) -> tuple[dict[str, Any], list[str]]:
     return (state.value if isinstance(state.value, dict) else {}), ([state.warning] if state.warning else [])
 
 
-def _record_of(mode: Mode, settings: Settings, applied: Snapshot, token: Any, holds: Any) -> dict[str, Any]:
+def _record_of(
+    request: Request, mode: Mode, settings: Settings, applied: Snapshot, token: Any, holds: Any
+) -> dict[str, Any]:
     return {
         "record": RECORD,
+        "options": request.options,
         "compiler": mode.compiler.version,
         "settings": settings.digest,
         "snapshot": applied.digest,

@@ -10,11 +10,11 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Callable, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ._core import live
 from ._core import settings as settings_of
 from ._core.errors import ServicenetError
 from ._core.passes import Pass
@@ -23,10 +23,12 @@ from ._core.preflight_model import PreflightOptions, Report
 from ._core.resolve import NodeView
 from ._core.settings import Settings
 from ._core.snapshot import Snapshot
-from ._node import preflight_facts
+from ._node import files, preflight_facts
 from ._node.runner import Runner
-from ._runner import Mode, Outcome, Request, absent, present
+from ._runner import Mode, Outcome, Request, absent, inspect, present
 
+# The texts of tools are parsed.
+COMMAND_ENVIRONMENT = {"LANG": "C.UTF-8", "LC_ALL": "C", "LANGUAGE": "C"}
 FAMILIES = {"ipv4": 4, "ipv6": 6}
 
 ARGUMENTS: dict[str, Any] = {
@@ -69,6 +71,9 @@ ARGUMENTS: dict[str, Any] = {
     "conntrack_udp_stream_timeout": {"type": "int", "default": 0},
 }
 
+# What says nothing about the rules themselves.
+NOT_RECORDED = ("snapshot", "state", "max_removed_percent", "state_dir", "run_dir", "lock_timeout")
+
 MakeMode = Callable[[Settings, Runner], Mode]
 
 
@@ -102,6 +107,14 @@ def settings(params: dict[str, Any], snapshot: Snapshot) -> Settings:
     )
 
 
+def _runner_of(module: AnsibleModule) -> Runner:
+    def run(argv: list[str], data: str | None = None) -> tuple[int, str, str]:
+        rc, out, err = module.run_command(argv, data=data, binary_data=True)
+        return rc, out, err
+
+    return run
+
+
 def _preflight_options(name: str, params: dict[str, Any], compiled_by: Settings) -> PreflightOptions:
     same = [option for option in PreflightOptions._fields if option.startswith("conntrack_")]
     return PreflightOptions(
@@ -123,12 +136,9 @@ def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[di
     :param make_mode: from the options to a function that makes the mode from settings and a command runner.
     """
     module = AnsibleModule({**ARGUMENTS, **own_arguments}, supports_check_mode=True)
-    module.run_command_environ_update = {"LANG": "C.UTF-8", "LC_ALL": "C", "LANGUAGE": "C"}
+    module.run_command_environ_update = COMMAND_ENVIRONMENT
     params = module.params
-
-    def run(argv: list[str], data: str | None = None) -> tuple[int, str, str]:
-        rc, out, err = module.run_command(argv, data=data, binary_data=True)
-        return rc, out, err
+    run = _runner_of(module)
 
     def mode_of(compiled_by: Settings) -> Mode:
         return make_mode(params)(compiled_by, run)
@@ -152,6 +162,7 @@ def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[di
         lambda snapshot: settings(params, snapshot),
         mode_of,
         preflight,
+        {option: value for option, value in params.items() if option not in NOT_RECORDED},
         module.check_mode,
         params["max_removed_percent"],
         params["lock_timeout"],
@@ -179,3 +190,65 @@ def _exit(module: AnsibleModule, name: str, outcome: Outcome) -> None:
             "after": "".join(f"{line}\n" for line in outcome.after),
         }
     module.exit_json(**result)
+
+
+Makers = Dict[str, Callable[[Dict[str, Any]], MakeMode]]
+
+INFO_ARGUMENTS: dict[str, Any] = {
+    "snapshot": {"type": "path"},
+    "services": {"type": "list", "elements": "str", "default": []},
+    "max_frontends": {"type": "int", "default": 200},
+    "state_dir": {"type": "path", "default": "/var/lib/servicenet"},
+}
+
+
+def run_info_module(makers: Makers) -> None:
+    """The whole of service_rules_info.
+
+    :param makers: for each mode what ``run_module`` takes as ``make_mode``.
+    """
+    mode_argument = {"type": "str", "choices": ["auto", *makers], "default": "auto"}
+    module = AnsibleModule({"mode": mode_argument, **INFO_ARGUMENTS}, supports_check_mode=True)
+    module.run_command_environ_update = COMMAND_ENVIRONMENT
+    params = module.params
+    try:
+        module.exit_json(changed=False, **_info(params, makers, _runner_of(module)))
+    except ServicenetError as error:
+        module.fail_json(msg=str(error))
+
+
+def _info(params: dict[str, Any], makers: Makers, run: Runner) -> dict[str, Any]:
+    names = list(makers) if params["mode"] == "auto" else [params["mode"]]
+    for name in names:
+        record = files.read_json(f"{params['state_dir']}/{name}.json").value
+        if isinstance(record, dict) and isinstance(record.get("options"), dict):
+            break
+    else:
+        empty: dict[str, Any] = {key: [] for key in ("frontends", "drift", "missing", "surplus")}
+        return {"mode": "", "digest": "", "frontends_count": 0, **empty}
+    options = record["options"]
+    applied = f"{params['state_dir']}/{name}.jsonl.gz"
+    found = inspect(
+        Request(
+            name,
+            params["snapshot"] or applied,
+            params["state_dir"],
+            "",
+            lambda snapshot: settings(options, snapshot),
+            lambda compiled_by: makers[name](options)(compiled_by, run),
+            lambda _mode, _settings, _done: Report((), (), ()),
+            options,
+        )
+    )
+    frontends = live.named(found.frontends, found.table)
+    if params["services"]:
+        frontends = [one for one in frontends if one["service"].split(":")[0] in params["services"]]
+    return {
+        "mode": name,
+        "digest": found.applied.digest if found.applied is not None else "",
+        "frontends": frontends[: params["max_frontends"]],
+        "frontends_count": len(frontends),
+        "drift": found.drift,
+        "missing": found.missing,
+        "surplus": found.surplus,
+    }
