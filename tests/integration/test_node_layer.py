@@ -6,14 +6,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
-import subprocess
 import time
-from collections.abc import Iterator
 
 import pytest
+from integration.in_namespace import enter_new_namespace, namespace, run, sh
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import OptionError, ToolError
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.stale_flows import Flow, stale
@@ -27,39 +25,10 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._node.iptables
 )
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.netlink import NETLINK_NETFILTER, Netlink
 
-CLONE_NEWNET = 0x40000000
-LIBC = ctypes.CDLL(None, use_errno=True)
+__all__ = ["namespace"]
 
 VIP, VIP6 = "10.96.0.10", "fd00:10:96::10"
 BACKEND, BACKEND6 = "198.18.0.5", "fd00:18::5"
-
-
-def run(argv: list[str], data: str | None = None) -> tuple[int, str, str]:
-    """The command runner that the node layer is given."""
-    done = subprocess.run(
-        argv, input=data, text=True, capture_output=True, check=False, env={**os.environ, "LC_ALL": "C"}
-    )
-    return done.returncode, done.stdout, done.stderr
-
-
-def sh(command: str, data: str | None = None) -> str:
-    """A command line that must succeed."""
-    code, out, err = run(command.split(), data)
-    assert code == 0, f"{command}: {err}"
-    return out
-
-
-@pytest.fixture(autouse=True)
-def namespace() -> Iterator[None]:
-    """This thread, and what it starts, is in a new network namespace with its loopback up."""
-    outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        assert LIBC.unshare(CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-        sh("ip link set lo up")
-        yield
-    finally:
-        assert LIBC.setns(outside, CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-        os.close(outside)
 
 
 # ---- generation
@@ -97,7 +66,7 @@ def test_another_namespace_at_the_same_generation_has_another_token() -> None:
     sh("nft add table ip servicenet")
     here = generation.token()
     generation_here = generation.nf_tables_generation()
-    assert LIBC.unshare(CLONE_NEWNET) == 0
+    enter_new_namespace()
     sh("nft add table ip servicenet")
     assert generation.nf_tables_generation() == generation_here
     assert generation.token() != here

@@ -58,7 +58,8 @@ def write(name: str, value: str) -> None:
     """:raises ServicenetError: the kernel doesn't have the setting or doesn't take the value."""
     try:
         with open(_path(name), "w", encoding="ascii") as stream:
-            stream.write(value)
+            # The end of the line is what makes an empty value a write at all.
+            stream.write(f"{value}\n")
     except OSError as error:
         raise ServicenetError(f"The kernel setting {name} can't be set to {value}: {error.strerror}.") from error
 

@@ -55,7 +55,7 @@ def test_reading() -> None:
 def test_settings_are_set_once_and_come_back(kernel: Path, state: Settings) -> None:
     wanted = [(FORWARD, "1"), (MAX, "200")]
     assert [(one.name, one.old, one.new) for one in state.apply(wanted)] == [(FORWARD, "0", "1"), (MAX, "100", "200")]
-    assert (kernel / MAX).read_text() == "200"
+    assert (kernel / MAX).read_text() == "200\n"
     assert state.apply(wanted) == []
     restored, left = state.restore()
     assert {one.name for one in restored} == {FORWARD, MAX}
@@ -69,7 +69,7 @@ def test_the_first_old_value_counts(state: Settings, kernel: Path) -> None:
     state.apply([(MAX, "200")])
     state.apply([(MAX, "300")])
     state.restore()
-    assert (kernel / MAX).read_text() == "100"
+    assert (kernel / MAX).read_text() == "100\n"
 
 
 def test_what_the_kernel_changed_along_comes_back(state: Settings, kernel: Path) -> None:
@@ -77,8 +77,8 @@ def test_what_the_kernel_changed_along_comes_back(state: Settings, kernel: Path)
     (kernel / "net/ipv4/conf/all/accept_redirects").write_text("1")
     (kernel / "net/ipv4/conf/eth0.5/forwarding").write_text("0")
     state.restore()
-    assert (kernel / "net/ipv4/conf/all/accept_redirects").read_text() == "0"
-    assert (kernel / "net/ipv4/conf/eth0.5/forwarding").read_text() == "1"
+    assert (kernel / "net/ipv4/conf/all/accept_redirects").read_text() == "0\n"
+    assert (kernel / "net/ipv4/conf/eth0.5/forwarding").read_text() == "1\n"
 
 
 def test_what_somebody_else_changed_later_is_left(state: Settings, kernel: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_boot_forgets(state: Settings, kernel: Path, monkeypatch: pytest.Monke
     state.apply([(MAX, "200")])
     monkeypatch.setattr(sysctl, "boot_id", lambda: "boot-2")
     assert state.restore() == ([], [])
-    assert (kernel / MAX).read_text() == "200"
+    assert (kernel / MAX).read_text() == "200\n"
 
 
 def test_a_run_killed_before_the_settings_can_be_undone(
@@ -114,7 +114,7 @@ def test_a_run_killed_before_the_settings_can_be_undone(
     restored, left = state.restore()
     assert [one.name for one in restored] == [MAX]
     assert left == []
-    assert (kernel / MAX).read_text() == "100"
+    assert (kernel / MAX).read_text() == "100\n"
 
 
 @pytest.mark.usefixtures("kernel")
