@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
 
@@ -49,8 +49,13 @@ class Answer(NamedTuple):
     data: bytes
 
 
-# (method, path, query, headers, body) -> Answer, or raises ConnectionFailedError
-Transport = Callable[[str, str, Mapping[str, str], Mapping[str, str], "bytes | None"], Answer]
+class Transport(Protocol):
+    """Sends one request."""
+
+    def __call__(
+        self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes | None, /
+    ) -> Answer:
+        """Raises ``ConnectionFailedError`` if no answer comes."""
 
 
 class Client:
@@ -131,10 +136,10 @@ def _message(data: bytes) -> str:
     try:
         status = json.loads(data)
     except (ValueError, RecursionError):
-        said = data[:MAX_MESSAGE].decode(errors="replace")
+        message: object = data[:MAX_MESSAGE].decode(errors="replace")
     else:
-        said = status.get("message") if isinstance(status, dict) else ""
-    said = " ".join(said.split())[:MAX_MESSAGE] if isinstance(said, str) else ""
+        message = status.get("message") if isinstance(status, dict) else None
+    said = " ".join(message.split())[:MAX_MESSAGE] if isinstance(message, str) else ""
     # A web page says nothing in a sentence.
     return said if said.isprintable() and not said.startswith("<") else ""
 
