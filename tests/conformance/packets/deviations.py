@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -17,32 +17,55 @@ FILE = Path(__file__).resolve().parent / "deviations.yaml"
 
 
 class Deviation(NamedTuple):
-    """`case` and `probe` are globs for the case's name and the check's label; `modes` are those that deviate."""
+    """`case` and `probe` are globs for the case's name and the check's label; `modes` are those that deviate.
+
+    `recorded` is the result that kube-proxy showed, `ours` the one that the collection shows; no other pair is meant. With
+    `as_in`, only checks are meant for which kube-proxy in that other mode showed `ours`.
+    """
 
     case: str
     probe: str
     modes: tuple[str, ...]
+    recorded: str
+    ours: str
+    as_in: str
     reason: str
 
-    def covers(self, case: str, label: str, mode: str) -> bool:
-        """Is a failure of this check meant?"""
-        return mode in self.modes and fnmatch.fnmatchcase(case, self.case) and fnmatch.fnmatchcase(label, self.probe)
+    def covers(self, case: str, label: str, mode: str, recordings: Mapping[str, Any]) -> bool:
+        """Is this check meant? `recordings`: outcomes by mode, as a probe of a case holds them."""
+        return (
+            mode in self.modes
+            and fnmatch.fnmatchcase(case, self.case)
+            and fnmatch.fnmatchcase(label, self.probe)
+            and self.recorded in results(recordings.get(mode, {}))
+            and (not self.as_in or self.ours in results(recordings[self.as_in]))
+        )
+
+
+def results(expected: Mapping[str, Any]) -> set[str]:
+    """The results that pass."""
+    return {outcome["result"] for outcome in expected.get("one_of", [expected] if expected else [])}
 
 
 def load(path: Path = FILE) -> tuple[Deviation, ...]:
     """All documented deviations."""
     return tuple(
-        Deviation(entry["case"], entry["probe"], tuple(entry["modes"]), " ".join(entry["reason"].split()))
+        Deviation(
+            entry["case"],
+            entry["probe"],
+            tuple(entry["modes"]),
+            entry["recorded"],
+            entry["ours"],
+            entry.get("as_in", ""),
+            " ".join(entry["reason"].split()),
+        )
         for entry in yaml.safe_load(path.read_text()) or []
     )
 
 
-def covering(known: Iterable[Deviation], case: str, label: str, mode: str) -> Deviation | None:
-    """The first deviation that covers a check, if any."""
-    return next((deviation for deviation in known if deviation.covers(case, label, mode)), None)
-
-
 def table(known: Iterable[Deviation]) -> str:
     """The same as Markdown, for docs/conformance.md."""
-    rows = [f"| `{d.case}` | `{d.probe}` | {', '.join(d.modes)} | {d.reason} |\n" for d in known]
-    return "".join(["| case | probe | modes | reason |\n", "|---|---|---|---|\n", *rows])
+    head = "| case | probe | modes | recorded | ours | reason |\n|---|---|---|---|---|---|\n"
+    return head + "".join(
+        f"| `{d.case}` | `{d.probe}` | {', '.join(d.modes)} | {d.recorded} | {d.ours} | {d.reason} |\n" for d in known
+    )

@@ -192,8 +192,10 @@ def replay(
         if problem:
             failures = [problem, *(f"{check.label}: not probed" for check in checks)]
         else:
-            for check, wrong in wrong_checks(lab, checks):
-                documented = deviations.covering(known, name, check.label, mode)
+            for check, result, wrong in wrong_checks(lab, checks):
+                documented = any(
+                    d.ours == result and d.covers(name, check.label, mode, check.probe["expected"]) for d in known
+                )
                 (deviating if documented else failures).append(f"{check.label}: {wrong}")
             failures += wrong_health(lab, health, mode)
         problem = adapter.call("cleanup") or leftover(lab, checks)
@@ -203,8 +205,8 @@ def replay(
     return Replay(total - min(len(failures) + len(deviating), total), failures, deviating)
 
 
-def wrong_checks(lab: PacketLab, checks: list[Check]) -> list[tuple[Check, str]]:
-    """Sends the packets and returns the checks that did not show what they must, each with what is wrong."""
+def wrong_checks(lab: PacketLab, checks: list[Check]) -> list[tuple[Check, str, str]]:
+    """Sends the packets; returns the checks that failed, each with its result and with what is wrong."""
     asked = [
         check.probe | {"until": [] if check.expected.get("any_of") else list(check.expected.get("backends", ()))}
         for check in checks
@@ -214,7 +216,7 @@ def wrong_checks(lab: PacketLab, checks: list[Check]) -> list[tuple[Check, str]]
         seen = classify(check.probe, raw)
         problem = None if seen["result"] in check.also else difference(check.expected, seen, check.compare_source)
         if problem:
-            wrong.append((check, problem))
+            wrong.append((check, str(seen["result"]), problem))
     return wrong
 
 
