@@ -1,0 +1,522 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The endpoints controller against a real API server, beside the real controllers, and when things go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from conformance.endpoints import compare, normalise
+from conformance.endpoints.adapter import SETTINGS
+from conformance.endpoints.builders import endpoints, node, pod, service
+from conformance.endpoints.difference import all_differences
+from conformance.endpoints.random_cluster import RandomCluster
+from lab import ControlPlane, Lab
+from lab.claim import kill_and_wait
+from lab.control_plane import Api, has_peers, path_of
+from lab.playbooks import run_playbook
+
+from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.client import Client, ClusterError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.connection import Options, connect
+from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.endpoint_pass import PassOptions, run_pass
+
+CLUSTER_ROLE = Path(__file__).resolve().parents[2] / "roles" / "service_endpoints" / "files" / "clusterrole.yaml"
+MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+MANAGERS = SimpleNamespace(
+    slice_manager=SETTINGS.manager, mirror_manager=SETTINGS.mirror_manager, endpoints_manager=SETTINGS.manager
+)
+BOTH = PassOptions(write="both")
+
+
+@pytest.fixture
+def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
+    """The API server, empty but for the namespace shop."""
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
+    control_plane.api.create_all([namespace])
+    yield control_plane
+    clear(control_plane.api)
+
+
+def clear(api: Api) -> None:
+    for item in api.list("Pod"):
+        if item["metadata"].get("finalizers"):
+            api.patch(
+                "Pod", item["metadata"]["namespace"], item["metadata"]["name"], {"metadata": {"finalizers": None}}
+            )
+    for item in api.list("Pod"):
+        remove_pod(api, item["metadata"]["namespace"], item["metadata"]["name"])
+    api.clear()
+
+
+def remove_pod(api: Api, namespace: str, name: str) -> None:
+    """Deletes a Pod at once; there is no kubelet that would end it."""
+    options = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}
+    api.call("DELETE", path_of("Pod", namespace, name), options)
+
+
+def client_of(plane: ControlPlane, user: str = "admin") -> Client:
+    return connect(Options(kubeconfig=str(plane.kubeconfig(user))))
+
+
+def run(client: Client, options: PassOptions = BOTH) -> dict:
+    return run_pass(client, options, lambda _done, _total: None)
+
+
+def plain_pod(number: int, **options) -> dict:
+    """A Pod that the API server accepts."""
+    made = pod(number, **options)
+    made["spec"]["containers"] = [{"name": "main", "image": "example.test/main"}]
+    return made
+
+
+def plain_service(name: str = "web", **spec) -> dict:
+    """A Service to which the API server gives an address."""
+    return service(name, clusterIP=None, **spec)
+
+
+def records(api: Api, namespace: str = "shop") -> dict[str, str]:
+    """Name and version of all endpoint records: equal if nothing was written."""
+    return {
+        f"{kind}/{item['metadata']['name']}": item["metadata"]["resourceVersion"]
+        for kind in ("EndpointSlice", "Endpoints")
+        for item in api.list(kind, namespace)
+    }
+
+
+def published(api: Api, name: str = "web") -> Counter[str]:
+    """How often each address stands in a slice of a Service."""
+    return Counter(
+        each["addresses"][0]
+        for item in api.list("EndpointSlice", "shop")
+        if item["metadata"]["labels"]["kubernetes.io/service-name"] == name
+        for each in item.get("endpoints") or ()
+    )
+
+
+# --- beside the real controllers ------------------------------------------------------------------------------------
+
+
+def outcome(api: Api, ours: bool) -> dict:
+    """The endpoint records, normalised; as the garbage collector would leave them, which does not run."""
+    owners = {item["metadata"]["uid"] for kind in ("Service", "Endpoints") for item in api.list(kind)}
+    slices = [
+        item
+        for item in api.list("EndpointSlice")
+        if item["metadata"]["namespace"] != "default"
+        and all(owner["uid"] in owners for owner in item["metadata"].get("ownerReferences", ()))
+    ]
+    listed = [item for item in api.list("Endpoints") if item["metadata"]["namespace"] != "default"]
+    if ours:
+        compare.rename(slices + listed, MANAGERS, False)
+    return normalise.outcome(slices, listed)
+
+
+def apply_change(api: Api, cluster: RandomCluster, what: str, key: tuple[str, str, str]) -> None:
+    kind, namespace, name = key
+    wanted = cluster.manifest(key)
+    if what == "status":
+        # Addresses are a list that a merge would not shorten; null removes what is not wanted.
+        status = {"podIP": None, "podIPs": None, **wanted["status"]}
+        api.patch(kind, namespace, name, {"status": status}, "/status")
+    elif what == "leave":
+        remove_pod(api, namespace, name)
+    elif what == "labels":
+        labels = {"topology.kubernetes.io/zone": None, **wanted["metadata"]["labels"]}
+        api.patch(kind, namespace, name, {"metadata": {"labels": labels}})
+    else:
+        current = api.call("GET", path_of(kind, namespace, name))
+        meta = {**current["metadata"], **wanted["metadata"]}
+        if kind == "Service":
+            keep = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")
+            spec = {**wanted["spec"], **{part: current["spec"][part] for part in keep}}
+            api.call("PUT", path_of(kind, namespace, name), {**wanted, "metadata": meta, "spec": spec})
+        else:
+            api.call("PUT", path_of(kind, namespace, name), {**wanted, "metadata": meta})
+
+
+def differences(real: Api, ours: Api) -> list[str]:
+    return [text for _name, text in all_differences(outcome(real, False), outcome(ours, True))]
+
+
+def wait_for_equal(real: Api, ours: Api, seconds: float = 20) -> list[str]:
+    """The differences that are left once the real controllers are done."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = differences(real, ours)
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.5)
+
+
+def restart_controllers(twin: ControlPlane) -> None:
+    """What the real controllers write depends on the order of events; right after a start, on the objects alone."""
+    process = twin._processes.pop("kube-controller-manager")
+    kill_and_wait([process.pid])
+    process.wait()
+    twin.start_controllers()
+
+
+@pytest.fixture(scope="module")
+def twin() -> Iterator[ControlPlane]:
+    """An API server with the real controllers."""
+    if not has_peers("kube-apiserver", "kube-controller-manager"):
+        pytest.skip("kube-controller-manager has not been built (`make peers`)")
+    with ControlPlane(controllers=True) as started:
+        yield started
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_equal_to_the_real_controllers(plane: ControlPlane, twin: ControlPlane, full_figures: bool, seed: int) -> None:
+    if seed > 1 and not full_figures:
+        pytest.skip("one of the full figures")
+    cluster = RandomCluster(seed)
+    namespaces = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in ("shop", "blog")]
+    sides = (twin.api, plane.api)
+    for api in sides:
+        api.create_all(namespaces)
+        api.create_all(cluster.manifests())
+    client = client_of(plane)
+    try:
+        for step in range(6):
+            run(client)
+            assert run(client)["changed"] is False, "a second pass writes again"
+            assert wait_for_equal(*sides) == [], f"seed {seed}, step {step}"
+            for what, key in cluster.change(8):
+                for api in sides:
+                    apply_change(api, cluster, what, key)
+            restart_controllers(twin)
+    finally:
+        clear(twin.api)
+
+
+def test_a_cluster_with_controllers_of_its_own_is_left_alone(twin: ControlPlane) -> None:
+    api = twin.api
+    api.create_all([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}, node(), plain_service()])
+    api.create_all([plain_pod(1)])
+    try:
+        deadline = time.monotonic() + 20
+        while not published(api) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        result = run(client_of(twin))
+        assert (result["changed"], result["skipped_for_controller"]) == (False, True)
+        assert "endpointslice-controller.k8s.io" in result["warnings"][0]
+        assert published(api) == {"10.20.0.2": 1}
+        result = run(client_of(twin), PassOptions(beside_controller=True))
+        assert result["counts"] == {"created": 1, "updated": 0, "deleted": 0}
+        assert published(api) == {"10.20.0.2": 2}
+        assert run(client_of(twin), PassOptions(state="absent"))["counts"]["deleted"] == 1
+        assert published(api) == {"10.20.0.2": 1}
+    finally:
+        clear(api)
+
+
+def test_a_lease_of_the_real_controllers_counts(plane: ControlPlane) -> None:
+    path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
+    now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": "kube-controller-manager", "namespace": "kube-system"},
+        "spec": {"holderIdentity": "control-1", "renewTime": now, "leaseDurationSeconds": 15},
+    }
+    plane.api.create_all([plain_service()])
+    plane.api.call("POST", path, lease)
+    try:
+        result = run(client_of(plane))
+        assert result["own_controller"] == ["kube-controller-manager runs as control-1."]
+        assert records(plane.api) == {}
+        old = {"spec": {"renewTime": "2020-01-01T00:00:00.000000Z"}}
+        plane.api.call("PATCH", path + "/kube-controller-manager", old, "application/merge-patch+json")
+        assert run(client_of(plane))["changed"] is True
+    finally:
+        plane.api.call("DELETE", path + "/kube-controller-manager")
+
+
+# --- one pass ---------------------------------------------------------------------------------------------------------
+
+
+def test_check_mode_says_the_same_and_writes_nothing(plane: ControlPlane) -> None:
+    plane.api.create_all([node(), plain_service(), plain_service("hand", selector=None), endpoints("hand")])
+    plane.api.create_all([plain_pod(number) for number in range(3)])
+    before = records(plane.api)
+    planned = run(client_of(plane), BOTH._replace(check=True))
+    assert records(plane.api) == before
+    done = run(client_of(plane))
+    assert planned["counts"] == done["counts"] == {"created": 3, "updated": 0, "deleted": 0}
+    assert planned["diff"] == done["diff"]
+    after = records(plane.api)
+    assert run(client_of(plane))["changed"] is False
+    assert records(plane.api) == after
+
+
+def test_one_changed_pod_is_one_write(plane: ControlPlane) -> None:
+    plane.api.create_all([node(), plain_service(), *(plain_service(f"other-{number}") for number in range(5))])
+    plane.api.create_all([plain_pod(number) for number in range(150)])
+    client = client_of(plane)
+    run(client, PassOptions())
+    before = records(plane.api)
+    plane.api.patch(
+        "Pod", "shop", "web-7", {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}, "/status"
+    )
+    result = run(client, PassOptions())
+    assert result["counts"] == {"created": 0, "updated": 1, "deleted": 0}
+    assert result["services"] == {"total": 1, "names": ["shop/web"]}
+    after = records(plane.api)
+    assert len([name for name in before if before[name] != after[name]]) == 1
+
+
+def test_the_cluster_role_is_enough_and_no_rule_of_it_is_too_much(plane: ControlPlane) -> None:
+    api = plane.api
+    role = yaml.safe_load(CLUSTER_ROLE.read_text(encoding="utf-8"))
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": "servicenet-endpoints"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role["metadata"]["name"]},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "reader"}],
+    }
+    objects = [node(), plain_service(), plain_service("hand", selector=None), endpoints("hand")]
+    api.create_all([*objects, role, binding])
+    path = path_of("ClusterRole", "", role["metadata"]["name"])
+
+    def set_rules(rules: list[dict]) -> None:
+        api.call("PATCH", path, {"rules": rules}, "application/merge-patch+json")
+        time.sleep(0.5)  # the authorizer reads the rules from a watch
+
+    def work() -> None:
+        """Everything that a pass can have to do: create, update and delete records of both kinds."""
+        user = client_of(plane, "reader")
+        api.create_all([plain_pod(1)])
+        run(user)
+        remove_pod(api, "shop", "web-1")
+        run(user)
+        run(user, PassOptions(state="absent"))
+
+    try:
+        time.sleep(0.5)
+        work()
+        for number, rule in enumerate(role["rules"]):
+            others = role["rules"][:number] + role["rules"][number + 1 :]
+            if "finalizers" in str(rule["resources"]) or "leases" in rule["resources"]:
+                continue
+            for part in ("resources", "verbs"):
+                for left_out in rule[part]:
+                    set_rules([*others, {**rule, part: [each for each in rule[part] if each != left_out] or ["none"]}])
+                    with pytest.raises(ClusterError, match="forbids to"):
+                        work()
+                    set_rules(role["rules"])
+                    run(client_of(plane), PassOptions(state="absent"))
+                    if any(item["metadata"]["name"] == "web-1" for item in api.list("Pod", "shop")):
+                        remove_pod(api, "shop", "web-1")
+    finally:
+        for kind, name in (("ClusterRoleBinding", "servicenet-endpoints"), ("ClusterRole", role["metadata"]["name"])):
+            api.delete(kind, "", name)
+
+
+# --- when things go wrong ---------------------------------------------------------------------------------------------
+
+
+def interrupting(client: Client, method: str, action, times: int = 1) -> Client:
+    """A client that lets something happen right before its first requests with a method."""
+    transport, left = client._transport, [times]
+
+    def wrapped(*request):
+        if request[0] == method and left[0]:
+            left[0] -= 1
+            action(*request)
+        return transport(*request)
+
+    return Client(wrapped, client.server, lambda _seconds: None)
+
+
+def test_a_conflict_is_read_again_and_nothing_of_the_other_is_lost(plane: ControlPlane) -> None:
+    api = plane.api
+    api.create_all([node(), plain_service(), plain_pod(1), plain_pod(2)])
+    run(client_of(plane))
+    remove_pod(api, "shop", "web-2")
+
+    def meddle(_method: str, path: str, *_rest: object) -> None:
+        api.call("PATCH", path, {"metadata": {"annotations": {"note": "mine"}}}, "application/merge-patch+json")
+
+    result = run(interrupting(client_of(plane), "PUT", meddle))
+    assert result["counts"] == {"created": 0, "updated": 2, "deleted": 0}
+    assert published(api) == {"10.20.0.2": 1}
+    noted = [
+        item["metadata"]["name"]
+        for kind in ("EndpointSlice", "Endpoints")
+        for item in api.list(kind, "shop")
+        if item["metadata"].get("annotations", {}).get("note") == "mine"
+    ]
+    assert len(noted) == 1
+
+
+def test_two_passes_at_once_create_nothing_twice(plane: ControlPlane) -> None:
+    plane.api.create_all([node(), plain_service(), plain_pod(1)])
+
+    def overtake(*_request: object) -> None:
+        run(client_of(plane), PassOptions())
+
+    result = run(interrupting(client_of(plane), "POST", overtake), PassOptions())
+    assert result["changed"] is False
+    assert published(plane.api) == {"10.20.0.2": 1}
+
+
+def _large(api: Api, services: int) -> None:
+    """Services with two slices of records each, wanted by Pods that all of them select."""
+    api.create_all(
+        [node(), *(plain_service(f"web-{number:03}", selector={"app": "web"}) for number in range(services))]
+    )
+    api.create_all([plain_pod(number) for number in range(120)])
+
+
+def _all_once(api: Api, services: int) -> None:
+    for number in range(services):
+        assert published(api, f"web-{number:03}") == {f"10.20.0.{each + 1}": 1 for each in range(120)}
+    assert len(api.list("EndpointSlice", "shop")) == 2 * services
+
+
+def test_an_api_server_that_goes_away_in_the_middle(plane: ControlPlane) -> None:
+    _large(plane.api, 40)
+    client = client_of(plane)
+    done: list[int] = []
+
+    def progress(number: int, _total: int) -> None:
+        done.append(number)
+        if number == 25:
+            plane.stop_api()
+
+    try:
+        with pytest.raises(ClusterError, match=r"\d+ writes were done"):
+            run_pass(client, PassOptions(), progress, lambda _seconds: None)
+    finally:
+        plane.start_api()
+    assert 25 <= len(done) < 80
+    assert run(client_of(plane), PassOptions())["changed"] is True
+    _all_once(plane.api, 40)
+    assert run(client_of(plane), PassOptions())["changed"] is False
+
+
+KILLED = """
+import sys
+sys.path[:0] = json_path
+from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.connection import Options, connect
+from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.endpoint_pass import PassOptions, run_pass
+run_pass(connect(Options(kubeconfig=sys.argv[1])), PassOptions(), lambda done, _total: print(done, flush=True))
+"""
+
+
+@pytest.mark.parametrize("after", [1, 30, 61])
+def test_a_killed_pass_is_completed_by_the_next(plane: ControlPlane, after: int) -> None:
+    _large(plane.api, 40)
+    script = KILLED.replace("json_path", json.dumps(sys.path))
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(plane.kubeconfig())], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) >= after:
+            break
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert len(plane.api.list("EndpointSlice", "shop")) < 80
+    assert run(client_of(plane), PassOptions())["changed"] is True
+    _all_once(plane.api, 40)
+    assert run(client_of(plane), PassOptions())["changed"] is False
+
+
+def test_one_refused_object_stops_only_its_own_service(plane: ControlPlane) -> None:
+    api = plane.api
+    api.create_all([node(), plain_service("a"), plain_service("web"), plain_service("z"), plain_pod(1)])
+    client = client_of(plane)
+    transport = client._transport
+
+    def refusing(method, path, query, headers, body):
+        if method == "POST" and b'"a-' in (body or b""):
+            body = body.replace(b'"addressType":"IPv4"', b'"addressType":"IPv5"')
+        return transport(method, path, query, headers, body)
+
+    with pytest.raises(ClusterError, match=r"2 writes were done, 1 were not.*create EndpointSlice shop/a-"):
+        run(Client(refusing, client.server), PassOptions())
+    assert published(api) == {"10.20.0.2": 1}
+    assert run(client, PassOptions())["services"]["names"] == ["shop/a"]
+
+
+# --- the playbook -----------------------------------------------------------------------------------------------------
+
+
+def test_the_playbook_publishes_hosts_that_answer(plane: ControlPlane, lab: Lab, tmp_path: Path) -> None:
+    """On a node of the lab, from which the Pods can be reached: one answers, one does not listen on that port."""
+    plane.api.create_all(
+        [
+            node("node-a"),
+            plain_service("db", selector=None, ports=[{"name": "http", "port": 80, "targetPort": 8080}]),
+            plain_service(),
+            plain_pod(1),
+        ]
+    )
+    server = lab.reach("node-a", plane)
+    config = plane.kubeconfig(path=tmp_path / "kubeconfig", server=server)
+    hosts = {
+        "one": {"ansible_host": lab.pods["pod-a1"].ips[0], "service_endpoints_zone": "zone-1"},
+        "two": {"service_endpoints_address": lab.pods["pod-b1"].ips[0], "service_endpoints_ports": {"http": 8089}},
+    }
+    inventory = {
+        "all": {
+            "hosts": {"localhost": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}},
+            "children": {"databases": {"hosts": hosts}},
+        }
+    }
+    file = tmp_path / "inventory.yml"
+    file.write_text(json.dumps(inventory), encoding="utf-8")
+    variables = {
+        "service_endpoints_kubeconfig": str(config),
+        "service_endpoints_from_inventory": [{"service": "db", "namespace": "shop", "group": "databases"}],
+    }
+    inside = lab.node("node-a").enter()
+
+    def play(*options: str, **more: object):
+        return run_playbook("endpoints", file, {**variables, **more}, options, inside=inside)
+
+    checked = play("--check", "--diff")
+    assert checked.changed == {"localhost": 1}, checked.output
+    assert "shop/db EndpointSlice" in checked.output
+    assert records(plane.api) == {}
+    first = play()
+    assert first.changed == {"localhost": 1}, first.output
+    (written,) = (
+        item
+        for item in plane.api.list("EndpointSlice", "shop")
+        if item["metadata"]["labels"][MANAGED_BY] == "inventory.servicenet.kubenode.io"
+        and item["ports"][0]["port"] == 8080
+    )
+    (ready,) = written["endpoints"]
+    assert ready["addresses"] == [lab.pods["pod-a1"].ips[0]]
+    assert ready["conditions"] == {"ready": True, "serving": True, "terminating": False}
+    assert ready["zone"] == "zone-1"
+    listed = {
+        each["addresses"][0]: each["conditions"]["ready"]
+        for item in plane.api.list("EndpointSlice", "shop")
+        if item["metadata"]["labels"]["kubernetes.io/service-name"] == "db"
+        for each in item["endpoints"]
+    }
+    assert listed == {lab.pods["pod-a1"].ips[0]: True, lab.pods["pod-b1"].ips[0]: False}
+    assert published(plane.api) == {"10.20.0.2": 1}
+    second = play()
+    assert second.changed == {"localhost": 0}, second.output
+    assert play(service_endpoints_from_inventory=[]).changed == {"localhost": 1}
+    assert published(plane.api, "db") == {}
+    assert play(service_endpoints_state="absent").changed == {"localhost": 1}
+    assert records(plane.api) == {}
