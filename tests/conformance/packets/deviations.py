@@ -19,8 +19,8 @@ FILE = Path(__file__).resolve().parent / "deviations.yaml"
 class Deviation(NamedTuple):
     """`case` and `probe` are globs for the case's name and the check's label; `modes` are those that deviate.
 
-    `recorded` is the result that kube-proxy showed, `ours` the one that the collection shows; no other pair is meant. With
-    `as_in`, only checks are meant for which kube-proxy in that other mode showed `ours`.
+    `recorded` is the result that kube-proxy showed, `ours` that of the collection; no other pair is meant. With `as_in`,
+    only checks are meant for which kube-proxy in that other mode showed `ours`.
     """
 
     case: str
