@@ -162,6 +162,11 @@ def addresses() -> None:
         sh(f"ip addr add {address}/32 dev lo")
     for address in (VIP6, BACKEND6):
         sh(f"ip addr add {address}/128 dev lo nodad")
+    # The kernel makes the routes of IPv6 addresses a little later; until then it drops what is sent there.
+    end = time.monotonic() + 5
+    while not all(f"local {address} " in sh("ip -6 route show table local") for address in (VIP6, BACKEND6)):
+        assert time.monotonic() < end, "the IPv6 addresses got no routes"
+        time.sleep(0.01)
 
 
 @pytest.mark.usefixtures("addresses")
