@@ -230,7 +230,7 @@ async def one(proto: str, address: str, port: int, source: str, timeout: float) 
     except TimeoutError:
         return "drop"
     except OSError as error:
-        return "reject" if error.errno in REFUSED else f"error {errno.errorcode.get(error.errno, error.errno)}"
+        return "reject" if error.errno in REFUSED else f"error {errno.errorcode.get(error.errno or 0, error.errno)}"
     except ValueError:
         return "error GARBLED"
 

@@ -96,7 +96,7 @@ def text(outcome: dict[str, Any]) -> str:
     if "one_of" in outcome:
         return "either " + " or ".join(map(text, outcome["one_of"]))
     if "backends" not in outcome:
-        return outcome["result"]
+        return str(outcome["result"])
     backends = " ".join(f"{b}({kind})" for b, kind in outcome["backends"].items())
     return f"{'one of ' if outcome.get('any_of') else ''}{backends}" + (
         f" + {outcome['failures']}" if "failures" in outcome else ""

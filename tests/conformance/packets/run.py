@@ -185,7 +185,8 @@ def replay(
     checks = checks_of(case, mode)
     health = case["healthchecks"] if with_health and mode in ("iptables", "nftables") else []
     lab.reset()
-    failures, deviating = [], []
+    failures: list[str] = []
+    deviating: list[str] = []
     with tempfile.TemporaryDirectory() as directory:
         adapter = Adapter(adapter_command, mode, lab.node, Path(directory), case)
         problem = adapter.call("apply")
