@@ -1,0 +1,284 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From changed containers to transactions for nft: only the elements that differ.
+
+A packet that is under way when a transaction commits may look up the chain before and the endpoint after it. So nothing
+that an old chain can pick goes in the transaction that takes the chain's last element away, but in a later one.
+
+This module util is private to the collection: nothing outside kubenode.servicenet may import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from . import text_nftables as text
+from .nftables import Chain, NftablesCompiler, learning_seconds, parts
+from .passes import Changes
+
+_LEARN = ("learn", "nodeport_learn")
+_GOTO = " : goto "
+
+# One of each kind of balancing chain.
+_SAMPLES = ("internal_2", "external_sticky_2", "inside_2", "outside_2", "nodeport_external_2", "nodeport_outside_2")
+
+# What the text of a transaction says in comments, for those parts that are done without nft.
+REMEMBER = "# remember "
+FORGET = "# forget "
+
+
+class Transaction(NamedTuple):
+    """``text`` for nft and ``undo``, which takes it back; "" if there is nothing to take back."""
+
+    title: str
+    text: str
+    undo: str
+
+
+class Remember(NamedTuple):
+    """A chain that remembers clients for so many seconds has to hold its rule."""
+
+    family: int
+    seconds: int
+
+
+class Forget(NamedTuple):
+    """Clients that were sent to ``backend`` ("address . port") through ``frontend`` ("address . protocol . port", or
+    "protocol . port") have to be forgotten."""
+
+    family: int
+    frontend: str
+    backend: str
+
+
+def transactions(compiler: NftablesCompiler, changes: Changes) -> list[Transaction]:
+    """The transactions in their order: what remembers; all that is new or altered; what nothing needs any more; whom to
+    forget."""
+    halves = [_Half(compiler, family, changes) for family in (4, 6)]
+    made = [
+        Transaction("session affinity", _text(h.learning() for h in halves), ""),
+        Transaction("services", _text(h.forth() for h in halves), _text(h.back() for h in halves)),
+        Transaction("what no service needs", _text(h.late() for h in halves), _text(h.back_late() for h in halves)),
+        Transaction("memory of session affinity", _text(h.forgotten() for h in halves), ""),
+    ]
+    return [transaction for transaction in made if transaction.text]
+
+
+def samples(compiler: NftablesCompiler, families: Iterable[int]) -> dict[str, str]:
+    """What has to be possible -> a transaction that uses every form of it, to be checked and never committed."""
+    text_of = {"its maps and sets": "", "its chains": "", "balancing": ""}
+    for family in families:
+        maps = [f"add table {text.table(family)}", *(text.declaration(family, name) for name in text.COLLECTIONS)]
+        chains = [line for name, made in compiler.chains(family).items() for line in _chain(family, name, made)]
+        balancing = [f"add chain {text.table(family)} recall"]
+        for name in _SAMPLES:
+            balancing += text.chain(family, name, "", compiler.balancing(family, name) or ())
+        text_of["its maps and sets"] += _text([maps])
+        text_of["its chains"] += _text([maps, chains])
+        text_of["balancing"] += _text([maps, balancing])
+    return text_of
+
+
+def _chain(family: int, name: str, made: Chain) -> list[str]:
+    return text.chain(family, name, made.hook, made.rules)
+
+
+def _text(parts_of_families: Iterable[list[str]]) -> str:
+    return "".join(f"{line}\n" for lines in parts_of_families for line in lines)
+
+
+def deeds(transaction: str) -> tuple[list[Remember], list[Forget]]:
+    """What a transaction's text asks for besides what nft does."""
+    remember, forget = [], []
+    for line in transaction.splitlines():
+        if line.startswith(REMEMBER):
+            family, seconds = line[len(REMEMBER) :].split()
+            remember.append(Remember(int(family), int(seconds)))
+        elif line.startswith(FORGET):
+            family, frontend, backend = line[len(FORGET) :].split("|")
+            forget.append(Forget(int(family), frontend, backend))
+    return remember, forget
+
+
+class _Half:
+    """The changes of one family."""
+
+    def __init__(self, compiler: NftablesCompiler, family: int, changes: Changes) -> None:
+        self.compiler, self.family = compiler, family
+        self.table: tuple[str | None, str | None] | None = None
+        self.chains: dict[str, tuple[text.Rules | None, text.Rules | None]] = {}
+        self.foreign: list[str] = []
+        self.elements: dict[str, dict[str, tuple[str | None, str | None]]] = {}
+        for name, change in changes.items():
+            of, kind, key = parts(name)
+            if of != family:
+                continue
+            if kind == "table":
+                self.table = change
+            elif kind == "chain":
+                self.chains[key] = change
+            elif kind == "foreign":
+                self.foreign.append(key)
+            else:
+                self.elements.setdefault(kind, {})[key] = change
+        self.gone = self.table is not None and self.table[1] is None
+        self.fresh = self.table is not None and self.table[1] is not None
+        self.rebuilt = self.fresh and self.table is not None and self.table[0] is not None
+
+    # ---- the parts of transactions
+
+    def learning(self) -> list[str]:
+        """Makes the chains that remember; a Service that needs one comes later."""
+        damaged = {learning_seconds(chain) for chain, (_old, new) in self.chains.items() if new is None} - {0}
+        seconds = sorted({*self._learning_seconds(), *damaged})
+        if self.gone or self.rebuilt or not seconds:
+            return []  # where the table is made anew, what remembers follows with it
+        return [
+            self._table(),
+            text.declaration(self.family, "affinity"),
+            *(f"add chain {text.table(self.family)} learn_{s}" for s in seconds),
+            *(f"{REMEMBER}{self.family} {s}" for s in seconds),
+        ]
+
+    def forth(self) -> list[str]:
+        """Everything new, and what is replaced; what only goes goes now, unless an endpoint."""
+        if self.gone:
+            return [f"delete table {text.table(self.family)}"]
+        lines = []
+        if self.rebuilt:
+            lines.append(f"delete table {text.table(self.family)}")
+        own = self._frame_and_chains() + self._swap(forth=True)
+        if not own and not self.fresh:
+            return []
+        lines += [*self._declarations(), *own]
+        if self.rebuilt:
+            lines += [f"{REMEMBER}{self.family} {seconds}" for seconds in self._learning_seconds()]
+        return lines
+
+    def back(self) -> list[str]:
+        """Takes ``forth`` back. A table that was not there goes."""
+        if self.gone or self.rebuilt:
+            return []  # nothing is left of what was there
+        if self.fresh:
+            return [f"delete table {text.table(self.family)}"]
+        lines = self._swap(forth=False)
+        for name, (old, new) in self.chains.items():
+            chain = self._frame().get(name)
+            if chain is not None and old is not None and new is not None:
+                lines += text.chain(self.family, name, chain.hook, old)
+        return lines
+
+    def late(self) -> list[str]:
+        """Endpoints that nothing points at any more, and what is not ours in our table."""
+        if self.gone:
+            return []
+        lines = []
+        for kind in text.ENDPOINTS:
+            lines += text.elements("delete", self.family, kind, self._keys(kind, late=True))
+        where = text.table(self.family)
+        for chain in self.chains:
+            if self.chains[chain][1] is None and not self._is_own(chain):
+                lines += [f"flush chain {where} {chain}", f"delete chain {where} {chain}"]
+        for what in self.foreign:
+            kind, name = what.split(" ", 1)
+            lines.append(f"delete {kind} {where} {name}")
+        return lines
+
+    def back_late(self) -> list[str]:
+        """Puts the endpoints back that ``late`` took."""
+        if self.gone:
+            return []
+        lines = []
+        for kind in text.ENDPOINTS:
+            changes = self.elements.get(kind, {}).values()
+            lines += text.elements("add", self.family, kind, [old for old, new in changes if old and new is None])
+        return lines
+
+    def forgotten(self) -> list[str]:
+        """Whom to forget: the clients of endpoints that a frontend has no more."""
+        if self.gone or self.fresh:
+            return []
+        lines = []
+        for kind in _LEARN:
+            for key, (old, new) in self.elements.get(kind, {}).items():
+                if old is not None and new is None:
+                    words = key.split(" . ")
+                    lines.append(f"{FORGET}{self.family}|{' . '.join(words[:-2])}|{' . '.join(words[-2:])}")
+        return lines
+
+    # ---- the parts of those
+
+    def _frame(self) -> dict[str, Chain]:
+        return self.compiler.chains(self.family)
+
+    def _is_own(self, chain: str) -> bool:
+        return bool(learning_seconds(chain)) or self.compiler.balancing(self.family, chain) is not None
+
+    def _destinations(self) -> set[str]:
+        """The chains that new elements lead to."""
+        return {
+            new.split(_GOTO, 1)[1]
+            for changes in self.elements.values()
+            for _old, new in changes.values()
+            if new is not None and _GOTO in new
+        }
+
+    def _learning_seconds(self) -> list[int]:
+        """The timeouts of the chains that new elements lead to."""
+        return sorted({learning_seconds(chain) for chain in self._destinations()} - {0})
+
+    def _table(self) -> str:
+        return f'add table {text.table(self.family)} {{ comment "servicenet {self.compiler.version}"; }}'
+
+    def _declarations(self) -> list[str]:
+        where = text.table(self.family)
+        lines = [self._table()]
+        lines += [text.declaration(self.family, name) for name in text.COLLECTIONS]
+        lines.append(f"add chain {where} recall")
+        lines += [f"add chain {where} learn_{seconds}" for seconds in self._learning_seconds()]
+        return lines
+
+    def _frame_and_chains(self) -> list[str]:
+        """The chains that new elements lead to, those found damaged, and those of the frame that differ."""
+        lines: list[str] = []
+        frame = self._frame()
+        wanted = self._destinations() | {name for name, (_old, new) in self.chains.items() if new is None}
+        for name in sorted(wanted):
+            rules = self.compiler.balancing(self.family, name)
+            if rules is not None:
+                lines += text.chain(self.family, name, "", rules)
+        for name, (old, new) in self.chains.items():
+            if new is not None:
+                if old and old[0].startswith("hooked in as: "):
+                    lines.append(f"delete chain {text.table(self.family)} {name}")
+                lines += text.chain(self.family, name, frame[name].hook, new)
+        return lines
+
+    def _swap(self, forth: bool) -> list[str]:
+        """Deletes and adds elements. Endpoints that only go are left to ``late``."""
+        lines: list[str] = []
+        deleted: list[str] = []
+        for kind in text.COLLECTIONS:
+            changes = self.elements.get(kind, {})
+            if forth:
+                add = [new for _old, new in changes.values() if new is not None]
+                delete = [] if self.rebuilt else self._keys(kind, late=False)
+            else:
+                kept = kind in text.ENDPOINTS
+                add = [old for old, new in changes.values() if old is not None and not (kept and new is None)]
+                delete = [key for key, (_old, new) in changes.items() if new is not None]
+            deleted += text.elements("delete", self.family, kind, delete)
+            lines += text.elements("add", self.family, kind, add)
+        return deleted + lines
+
+    def _keys(self, kind: str, late: bool) -> list[str]:
+        """The keys of elements to delete, in the later transaction or in the one before."""
+        waits = kind in text.ENDPOINTS
+        return [
+            key
+            for key, (old, new) in self.elements.get(kind, {}).items()
+            if old is not None and (waits and new is None) == late
+        ]

@@ -1,0 +1,96 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nftables_services
+short_description: Program the Service rules of a Kubernetes cluster with nftables
+description:
+  - Reads a snapshot of a cluster (see M(kubenode.servicenet.cluster_snapshot)) and makes the node send the packets of
+    ClusterIPs, node ports, load balancer IPs and external IPs to the endpoints that kube-proxy would choose.
+  - Services are elements of a few maps and sets in the tables C(ip servicenet) and C(ip6 servicenet); no chain belongs
+    to a Service. A change sends only the elements that differ, in a transaction.
+  - What others altered in these tables since the last run is found, told by service and repaired.
+  - Node ports are not served on loopback addresses.
+  - Session affinity is remembered for each address and port of a Service apart, where kube-proxy remembers it for all
+    of a Service port at once.
+requirements:
+  - nft 1.0.6 or later
+  - Linux 5.13 or later
+extends_documentation_fragment:
+  - kubenode.servicenet._services
+author:
+  - kubenode.servicenet developers (@kubenode)
+"""
+
+EXAMPLES = r"""
+- name: Program the Services of the snapshot that lies on the node
+  kubenode.servicenet.nftables_services:
+    snapshot: /var/lib/servicenet/snapshot.jsonl.gz
+    node_name: node-a
+    pod_cidrs: [10.128.0.0/9]
+
+- name: Show what would change, service by service
+  kubenode.servicenet.nftables_services:
+    node_name: node-a
+    pod_cidrs: [10.128.0.0/9]
+  check_mode: true
+  diff: true
+
+- name: Take everything away again
+  kubenode.servicenet.nftables_services:
+    state: absent
+"""
+
+RETURN = r"""
+mode:
+  description: The mode that was programmed.
+  type: str
+  returned: success
+  sample: nftables
+digest:
+  description: The digest of the snapshot.
+  type: str
+  returned: O(state=present)
+counts:
+  description: How many objects the snapshot holds.
+  type: dict
+  returned: O(state=present)
+  sample: {services: 12, endpoints: 40, ready_endpoints: 38, nodes: 3, namespaces: 4, pods: 0, service_cidrs: 1}
+services_changed:
+  description: The Services whose frontends or endpoints are others than before, as namespace/name; at most 100.
+  type: list
+  elements: str
+  returned: O(state=present)
+services_changed_count:
+  description: How many Services those are in all.
+  type: int
+  returned: O(state=present)
+drift:
+  description: The service ports whose rules somebody had altered on the node since the last run; they were repaired.
+  type: list
+  elements: str
+  returned: success
+full_pass:
+  description: Whether everything was compiled, and not only what changed.
+  type: bool
+  returned: O(state=present)
+transactions:
+  description: How many transactions the changes take.
+  type: int
+  returned: O(state=present)
+"""
+
+from ansible_collections.kubenode.servicenet.plugins.module_utils._mode_nftables import make_mode
+from ansible_collections.kubenode.servicenet.plugins.module_utils._services_module import run_module
+
+
+def main() -> None:
+    run_module("nftables", {}, make_mode)
+
+
+if __name__ == "__main__":
+    main()
