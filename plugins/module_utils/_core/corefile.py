@@ -25,7 +25,7 @@ KUBERNETES = "kubernetes"
 DNS_PORT = 53
 REVERSE_ROOTS = ("in-addr.arpa.", "ip6.arpa.")
 
-_NOTE = "# Written by kubenode.servicenet. Changes are lost.\n"
+NOTE = "# Written by kubenode.servicenet. Changes are lost.\n"
 # What the Corefile's reader takes for quotes, braces, comments, variables or several words never gets in.
 _WORD = re.compile(r"[A-Za-z0-9_./:%@+\[\]~=,-]+\Z")
 _CACHE_ENTRIES = "9984"
@@ -236,7 +236,7 @@ def _kubernetes(options: CorefileOptions) -> Directive:
 
 def render(blocks: Iterable[ServerBlock]) -> str:
     """The text of the Corefile; raises ``OptionError`` for a word that it can't hold."""
-    lines = [_NOTE]
+    lines = [NOTE]
     for block in blocks:
         lines.append(" ".join(_word(key) for key in block.keys) + " {\n")
         lines.extend(_lines(block.directives, 1))

@@ -235,8 +235,8 @@ class Writer(NamedTuple):
                 made.problems.append(
                     _problem(
                         service,
-                        f"{count} ready IPv{family} endpoints, but one DNS answer holds at most {most} of them: clients "
-                        "see a part",
+                        f"{count} ready IPv{family} endpoints, but one DNS answer holds at most {most} of them: "
+                        "clients see a part",
                     )
                 )
 

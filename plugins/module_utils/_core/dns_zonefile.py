@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from .dns_records import Record
 
-_NOTE = "; Written by kubenode.servicenet from a snapshot of the cluster. Changes are lost.\n"
+NOTE = "; Written by kubenode.servicenet from a snapshot of the cluster. Changes are lost.\n"
 _SOA = re.compile(r"\S+ \d+ IN SOA \S+ \S+ (\d{1,10}) 7200 1800 86400 \d+\n\Z")
 _SERIALS = 2**32
 _MARK = "_snapshot."
@@ -72,7 +72,7 @@ def read(text: str) -> ZoneFile | None:
     """Reads a file that ``render`` wrote; None for anything that has no serial of ours to be read."""
     note, newline, rest = text.partition("\n")
     lines = rest.splitlines(keepends=True)
-    soa = _SOA.match(lines[0]) if lines and note + newline == _NOTE else None
+    soa = _SOA.match(lines[0]) if lines and note + newline == NOTE else None
     if soa is None:
         return None
     body, last = lines[1:-1], lines[-1]
@@ -117,4 +117,4 @@ def _text(zone: Zone, serial: int, lines: list[str], digest: str) -> str:
     negative = min(zone.ttl, _NEGATIVE_TTL_LIMIT)
     soa = f"{zone.origin} {negative} IN SOA {zone.server} {zone.contact} {serial} 7200 1800 86400 {negative}\n"
     mark = f'{_MARK}{zone.origin} {zone.ttl} IN TXT "{digest}"\n'
-    return "".join([_NOTE, soa, *lines, mark])
+    return "".join([NOTE, soa, *lines, mark])
