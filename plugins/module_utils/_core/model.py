@@ -236,10 +236,9 @@ def _slice_ports(raw: Mapping[str, Any]) -> tuple[SlicePort, ...]:
 
 def _read_slice(raw: Mapping[str, Any]) -> EndpointSlice:
     metadata = _metadata(raw)
-    kinds = {"IPv4": 4, "IPv6": 6}
-    if raw.get("addressType") not in kinds:
-        raise Broken(f"addressType {values.shown(raw.get('addressType'))} is not IPv4 or IPv6")
-    family = kinds[raw["addressType"]]
+    family = 6 if values.choice(raw.get("addressType"), "addressType", ("IPv4", "IPv6"), "") == "IPv6" else 4
+    if not raw.get("addressType"):
+        raise Broken("it has no addressType")
     endpoints = values.sequence(raw.get("endpoints"), "endpoints", MAX_ENDPOINTS)
     return EndpointSlice(
         values.subdomain(metadata.get("name"), "name"),
@@ -488,8 +487,9 @@ def _read_node(raw: Mapping[str, Any]) -> Node:
     status = values.mapping(raw.get("status"), "status")
     for entry in values.sequence(status.get("addresses"), "addresses", MAX_ADDRESSES):
         item = values.mapping(entry, "an address")
-        if item.get("type") in by_type:
-            by_type[item["type"]].append(values.address(item.get("address"), "node address"))
+        kind = item.get("type")
+        if isinstance(kind, str) and kind in by_type:
+            by_type[kind].append(values.address(item.get("address"), "node address"))
     taints = values.sequence(spec.get("taints"), "taints", MAX_ENTRIES)
     return Node(
         values.subdomain(metadata.get("name"), "name"),

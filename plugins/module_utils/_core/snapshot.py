@@ -150,7 +150,7 @@ class _Gathered:
                 self._once(self.endpoints, "Endpoints", raw)
             elif kind == "EndpointSlice":
                 self._add_slice(raw)
-            elif kind in _PLAIN:
+            elif isinstance(kind, str) and kind in _PLAIN:
                 self._add_plain(kind, raw)
         except ObjectError as wrong:
             self.refused.append(wrong)
@@ -191,7 +191,9 @@ class _Gathered:
         pieces = {}
         for name, piece in self.slices.get(key, ()):
             if name in pieces:
-                self.refused.append(ObjectError("EndpointSlice", f"{key.split('/')[0]}/{name}", "is there twice"))
+                self.refused.append(
+                    ObjectError("EndpointSlice", f"{key.split('/', maxsplit=1)[0]}/{name}", "is there twice")
+                )
             else:
                 pieces[name] = piece
         slices = [pieces[name] for name in sorted(pieces)] or self._mirrored(key)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Random clusters for property tests: few addresses, ports and names, so that Services collide and share what they can."""
+"""Random clusters for property tests: of few addresses, ports and names, so that Services collide and share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import Any
 from hypothesis import strategies as st
 
 PROTOCOLS = st.sampled_from(["TCP", "UDP", "SCTP"])
-VIPS = {4: [f"10.96.{i % 3}.{10 + i % 4}" for i in range(10)], 6: [f"fd00:10:96::{i % 3}:{16 + i % 4:x}" for i in range(10)]}
+VIPS = {
+    4: [f"10.96.{i % 3}.{10 + i % 4}" for i in range(10)],
+    6: [f"fd00:10:96::{i % 3}:{16 + i % 4:x}" for i in range(10)],
+}
 PODS = {4: [f"10.128.0.{i}" for i in range(1, 9)], 6: [f"fd80::{i:x}" for i in range(1, 9)]}
 NODES = ["node-a", "node-b", None]
 

@@ -6,13 +6,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import iptables, passes, snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.iptables import IptablesCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Detector, Settings
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from . import clusters
 
@@ -24,7 +27,7 @@ each_mode = pytest.mark.parametrize("compiler", COMPILERS.values(), ids=COMPILER
 
 
 @each_mode
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_incremental_passes_end_where_a_full_pass_would(compiler: passes.Compiler, data: st.DataObject) -> None:
     before = snapshot.build(data.draw(clusters.clusters()))
@@ -47,17 +50,16 @@ def test_incremental_passes_end_where_a_full_pass_would(compiler: passes.Compile
         before = after
 
 
-@settings(max_examples=50)
-@given(objects=clusters.clusters(), data=st.data())
-def test_an_incremental_pass_over_one_service_looks_at_few(objects: list, data: st.DataObject) -> None:
-    """What one changed Service takes along is bounded by what it shares, and nothing is found for no change."""
+@settings(max_examples=30)
+@given(clusters.clusters())
+def test_a_pass_over_no_change_looks_at_nothing(objects: list[dict[str, Any]]) -> None:
     before = snapshot.build(objects)
     done = passes.incremental(before, before, VIEW, COMPILERS["iptables"])
     assert done is not None
     assert (done.changes(None), done.before.rules) == ({}, ())
 
 
-def cluster_of(count: int) -> list[dict]:
+def cluster_of(count: int) -> list[dict[str, Any]]:
     objects = []
     for i in range(count):
         metadata = {"namespace": "shop", "name": f"svc-{i}"}
@@ -73,7 +75,7 @@ def test_one_change_among_many_services_compiles_one_leaf() -> None:
     done = passes.incremental(before, snapshot.build(objects), VIEW, COMPILERS["iptables"])
     assert done is not None
     # 10.96.2.0: its leaf holds the addresses that end in .0
-    assert {name for name in done.changes(None)} == {iptables.container(4, "filter", "SERVICENET-IP-00")}
+    assert set(done.changes(None)) == {iptables.container(4, "filter", "SERVICENET-IP-00")}
     assert {entry.service for entry in done.after.rules} == {f"shop/svc-{i}" for i in (0, 250, 500, 750)}
 
 

@@ -1,0 +1,211 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Snapshots: one spelling for one state, whole or refused, guarded."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import model, snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import GuardError, SnapshotError
+
+from . import clusters
+from .test_passes import cluster_of
+from .test_resolve import service
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60)
+@given(clusters.clusters())
+def test_a_snapshot_survives_its_file(objects: list[dict[str, Any]]) -> None:
+    made = snapshot.build(objects)
+    read = snapshot.load(snapshot.dump(made))
+    assert read == made._replace(refused=())
+    services, refused = read.services()
+    assert refused == []
+    assert [json.dumps(model.service_json(s), separators=(",", ":")).encode() for s in services] == [
+        line for line in read.lines if snapshot.is_service(line)
+    ]
+
+
+def test_the_file_does_not_depend_on_the_time_or_the_order() -> None:
+    objects = [clusters.node(), *service(["local", "other"])]
+    endpoints = objects[-1]["endpoints"]
+    first = snapshot.dump(snapshot.build(objects))
+    objects[-1]["endpoints"] = endpoints[::-1]
+    objects[0]["metadata"]["resourceVersion"] = "77"
+    assert snapshot.dump(snapshot.build(objects[::-1])) == first
+
+
+@settings(max_examples=60)
+@given(clusters.clusters(), st.data())
+def test_broken_objects_are_refused_and_the_rest_goes_on(objects: list[dict[str, Any]], data: st.DataObject) -> None:
+    """Any junk in any one field of an object never raises, and never takes another object along."""
+    whole = snapshot.build(objects)
+    victim = data.draw(st.sampled_from(objects))
+    holder: Any = victim
+    path = []
+    while isinstance(holder, (dict, list)) and holder:
+        key = data.draw(st.sampled_from(sorted(holder) if isinstance(holder, dict) else range(len(holder))))
+        path.append(key)
+        if not isinstance(holder[key], (dict, list)) or not holder[key] or data.draw(st.booleans()):
+            break
+        holder = holder[key]
+    broken = json.loads(json.dumps(victim))
+    holder = broken
+    for key in path[:-1]:
+        holder = holder[key]
+    holder[path[-1]] = data.draw(JSON)
+    made = snapshot.build([broken if o is victim else o for o in objects])
+    snapshot.load(snapshot.dump(made)).services()
+    owner = victim["metadata"].get("labels", {}).get("kubernetes.io/service-name") or victim["metadata"]["name"]
+    for line in whole.lines:
+        if snapshot.is_service(line) and snapshot.name_of(line) != f"shop/{owner}":
+            assert line in made.lines or any("is there twice" in str(wrong) for wrong in made.refused)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"ports": [{"port": 0}]}, "port 0 is not in 1 to 65535"),
+        ({"ports": [{"port": True}]}, "port must be a number"),
+        ({"ports": [{"port": 80, "protocol": "ICMP"}]}, "protocol 'ICMP'"),
+        ({"ports": [{"port": p} for p in range(1, 10_001)]}, "ports has 10000 entries, more than 1000"),
+        ({"ports": [{"port": 80}, {"port": 81}]}, "two of its ports have the same name"),
+        ({"clusterIPs": ["10.96.0.999"]}, "'10.96.0.999' is not an IP address"),
+        ({"clusterIPs": ["10.96.0.010"]}, "is not an IP address"),
+        ({"clusterIPs": ["127.0.0.1"]}, "is a loopback address"),
+        ({"clusterIPs": ["10.96.0.1; reboot"]}, "is not an IP address"),
+        ({"clusterIPs": ["::ffff:10.0.0.1"]}, "is not a plain IPv6 address"),
+        ({"clusterIPs": ["10.96.0.1", "10.96.0.2"]}, "of one family"),
+        ({"externalIPs": ["0.0.0.0"]}, "is the unspecified address"),
+        ({"loadBalancerSourceRanges": ["10.0.0.1/8"]}, "has host bits set"),
+        (
+            {"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 0}}},
+            "timeoutSeconds",
+        ),
+        ({"type": "Magic"}, "'Magic' is not one of"),
+    ],
+)
+def test_a_broken_service_is_named_with_its_reason(change: dict[str, Any], reason: str) -> None:
+    good, bad = service(["local"]), service(["local"], **change)
+    bad[0]["metadata"] = {"namespace": "shop", "name": "bad"}
+    made = snapshot.build([*good, bad[0]])
+    (wrong,) = made.refused
+    assert (wrong.kind, wrong.key) == ("Service", "shop/bad")
+    assert reason in wrong.reason
+    assert made.counts["services"] == 1
+
+
+def test_a_megabyte_of_a_name_is_refused_in_a_short_message() -> None:
+    objects = service(["local"])
+    objects[0]["metadata"]["name"] = "a" * 1_000_000
+    (wrong,) = snapshot.build(objects).refused
+    assert len(str(wrong)) < 500
+
+
+def test_a_broken_slice_is_refused_and_its_service_stays() -> None:
+    objects = service(["local"])
+    objects[1]["endpoints"][0]["addresses"] = ["169.254.169.254"]
+    made = snapshot.build(objects)
+    assert [str(wrong) for wrong in made.refused] == [
+        "EndpointSlice shop/web-1: endpoint address 169.254.169.254 is a link-local address"
+    ]
+    assert made.counts["services"] == 1
+
+
+def test_endpoints_count_only_where_there_is_no_slice() -> None:
+    objects = service(["local"])
+    legacy = {
+        "kind": "Endpoints",
+        "metadata": {"namespace": "shop", "name": "web"},
+        "subsets": [
+            {
+                "addresses": [{"ip": "10.128.9.9"}, {"ip": "fd80::9"}],
+                "notReadyAddresses": [{"ip": "10.128.9.8"}],
+                "ports": [{"port": 8080}],
+            }
+        ],
+    }
+    assert b"10.128.9.9" not in b"".join(snapshot.build([*objects, legacy]).lines)
+    (found,) = snapshot.build([objects[0], legacy]).services()[0]
+    assert {(e.addresses, e.ready) for piece in found.slices for e in piece.endpoints} == {
+        (("10.128.9.9",), True),
+        (("fd80::9",), True),
+        (("10.128.9.8",), False),
+    }
+
+
+def test_a_service_can_not_bring_slices_of_its_own() -> None:
+    objects = service([])
+    objects[0]["endpointSlices"] = [
+        {"metadata": {"name": "x"}, "addressType": "IPv4", "endpoints": [{"addresses": ["1.2.3.4"]}]}
+    ]
+    assert b"1.2.3.4" not in b"".join(snapshot.build(objects).lines)
+
+
+# ------------------------------------------------------------------------------------------------------ file and guard
+
+
+def altered(text: bytes) -> bytes:
+    return gzip.compress(text, mtime=0)
+
+
+def test_what_is_no_whole_snapshot_is_refused() -> None:
+    data = snapshot.dump(snapshot.build(cluster_of(3)))
+    text = gzip.decompress(data)
+    header, *lines = text.split(b"\n")
+    for bad, sentence in (
+        (data[:-9], "not a whole gzip file"),
+        (b"no gzip", "not a whole gzip file"),
+        (altered(b""), "no header"),
+        (altered(text.replace(b"10.96.0.1", b"10.96.0.9")), "altered"),
+        (altered(text[:-40]), "cut off"),
+        (altered(b"\n".join([header, *lines[1:]])), "altered"),
+        (altered(text.replace(b'"schema":1', b'"schema":99')), "upgrade"),
+    ):
+        with pytest.raises(SnapshotError, match=sentence):
+            snapshot.load(bad)
+
+
+def test_lines_that_were_not_written_here_are_refused_even_with_the_right_digest() -> None:
+    lines = [b'{"evil":1}']
+    made = snapshot.Snapshot(tuple(lines), {}, snapshot._digest(lines))
+    with pytest.raises(SnapshotError, match="kind and name"):
+        snapshot.load(snapshot.dump(made))
+
+
+def test_differences_are_told_by_name() -> None:
+    before = cluster_of(4)
+    after = json.loads(json.dumps(before))
+    after[1]["spec"]["ports"][0]["port"] = 81
+    after[2]["metadata"]["name"] = "new"
+    found = snapshot.differences(snapshot.build(before), snapshot.build(after))
+    assert found == (("shop/new",), ("shop/svc-2",), ("shop/svc-1",), False)
+
+
+def test_the_guard_refuses_the_loss_of_services() -> None:
+    old = snapshot.build(cluster_of(10))
+    snapshot.guard(old, snapshot.build(cluster_of(5)), 50)
+    with pytest.raises(GuardError, match="lacks 6 of 10 Services, more than 50 %"):
+        snapshot.guard(old, snapshot.build(cluster_of(4)), 50)
+    snapshot.guard(old, snapshot.build([]), 100)
+
+
+def test_the_guard_refuses_the_loss_of_ready_endpoints() -> None:
+    old, new = snapshot.build(service(["local", "other"])), snapshot.build(service(["local-dead", "other-unready"]))
+    with pytest.raises(GuardError, match="lacks 2 of 2 ready endpoints"):
+        snapshot.guard(old, new, 50)
