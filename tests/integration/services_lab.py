@@ -1,0 +1,373 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the tests of the *_services modules share: a node that is programmed by the real module, and packets through it.
+
+Every test runs in each of VARIANTS. The lab is that of the recorded packets (conformance/packets/packet_lab.py), whose
+workers hold streams as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from collection_tree import collections_path
+from conformance.packets.packet_lab import CLIENTS, EXT, NODE_IPS, PODS, PacketLab
+from lab.claim import sh
+
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
+
+HERE = Path(__file__).resolve().parent
+STREAM = 7000
+
+
+class Variant(NamedTuple):
+    """A mode of the collection and options of its module; ``commit`` is the program that commits its transactions."""
+
+    mode: str
+    options: dict[str, Any]
+    commit: dict[int, str]
+
+
+VARIANTS = {
+    "iptables-nft": Variant("iptables", {"variant": "nft"}, {4: "iptables-nft-restore", 6: "ip6tables-nft-restore"}),
+    "iptables-legacy": Variant(
+        "iptables", {"variant": "legacy"}, {4: "iptables-legacy-restore", 6: "ip6tables-legacy-restore"}
+    ),
+}
+
+
+class ServicesLab(PacketLab):
+    """The lab of the recorded packets, with servers for connections that stay."""
+
+    def start_workers(self, names: Iterable[str], ports: Mapping[str, Iterable[int]]) -> None:
+        """As the ground does."""
+        super().start_workers(names, {**ports, "stream": [STREAM]})
+
+
+# ------------------------------------------------------------------------------------------------------- a cluster
+
+READY = {"ready": True, "serving": True, "terminating": False}
+UNREADY = {"ready": False, "serving": False, "terminating": False}
+TERMINATING = {"ready": False, "serving": True, "terminating": True}
+# How the endpoints' states are written down for short.
+STATES = {"ready": READY, "unready": UNREADY, "terminating": TERMINATING}
+
+
+def vip(number: int, family: int = 4) -> str:
+    """The ClusterIP of the Service with this number."""
+    return f"10.96.0.{number}" if family == 4 else f"fd00:10:96::{number:x}"
+
+
+def service(
+    name: str, number: int, pods: Mapping[str, str], target: int = 8080, stream: bool = False, **spec: Any
+) -> list[dict[str, Any]]:
+    """A dual-stack Service in namespace shop with its EndpointSlices: TCP and UDP 80, if asked a stream on 7000.
+
+    :param number: the end of its ClusterIPs.
+    :param pods: name of a Pod of the lab -> one of STATES.
+    :param target: the port of the Pods.
+    :param spec: more fields; ``nodePort`` goes to the TCP and the UDP port.
+    """
+    node_port = {"nodePort": spec.pop("nodePort")} if "nodePort" in spec else {}
+    status = {"loadBalancer": {"ingress": [{"ip": ip} for ip in spec.pop("ingress", [])]}}
+    ports = [
+        {"name": protocol.lower(), "protocol": protocol, "port": 80, "targetPort": target, **node_port}
+        for protocol in ("TCP", "UDP")
+    ]
+    if stream:
+        ports.append({"name": "stream", "protocol": "TCP", "port": STREAM, "targetPort": STREAM})
+    ips = [vip(number), vip(number, 6)]
+    made: list[dict[str, Any]] = [
+        {
+            "kind": "Service",
+            "metadata": {"namespace": "shop", "name": name},
+            "spec": {"type": "ClusterIP", "clusterIP": ips[0], "clusterIPs": ips, "ports": ports, **spec},
+            "status": status,
+        }
+    ]
+    for family in (4, 6):
+        made.append(
+            {
+                "kind": "EndpointSlice",
+                "metadata": {
+                    "namespace": "shop",
+                    "name": f"{name}-{family}",
+                    "labels": {"kubernetes.io/service-name": name},
+                },
+                "addressType": f"IPv{family}",
+                "ports": [{"name": p["name"], "protocol": p["protocol"], "port": p["targetPort"]} for p in ports],
+                "endpoints": [
+                    {
+                        "addresses": [PODS[pod][0 if family == 4 else 1]],
+                        "conditions": STATES[state],
+                        "nodeName": PODS[pod][2],
+                    }
+                    for pod, state in pods.items()
+                ],
+            }
+        )
+    return made
+
+
+# --------------------------------------------------------------------------------------------------------- a node
+
+
+class Run:
+    """A run of a module that has begun."""
+
+    def __init__(self, node: ServicesNode, pid: int, output: Path) -> None:
+        self.node, self.pid, self.output = node, pid, output
+
+    def wait(self) -> dict[str, Any]:
+        """Its result, as soon as everything that it started has ended; one that was killed has ``killed`` only."""
+        status = self.node.server.ask(op="wait", pid=self.pid)
+        if status < 0:
+            return {"killed": -status}
+        said = self.output.read_text()
+        assert said, f"the module ended with {status} and said nothing"
+        return dict(json.loads(said.splitlines()[-1]))
+
+
+class ModuleServer:
+    """module_server.py in a namespace."""
+
+    def __init__(self, netns: str) -> None:
+        self._process = subprocess.Popen(
+            ["ip", "netns", "exec", netns, sys.executable, str(HERE / "module_server.py")],
+            env=os.environ | {"PYTHONPATH": str(collections_path()), "PYTHONDONTWRITEBYTECODE": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, **message: Any) -> Any:
+        """One command and its answer."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """Ends it."""
+        self._process.communicate()
+
+
+class ServicesNode:
+    """node-a of a lab, as one variant of the collection sees it; whatever was there before is taken away.
+
+    :param directory: empty; the node's state, the snapshot that it is given, and more.
+    """
+
+    def __init__(self, lab: PacketLab, server: ModuleServer, variant: Variant, directory: Path) -> None:
+        self.lab, self.server, self.variant, self.directory = lab, server, variant, directory
+        self.snapshot = directory / "snapshot.jsonl.gz"
+        self.state_dir, self.run_dir = directory / "state", directory / "run"
+        self.bin = directory / "bin"
+        self._runs = 0
+        lab.reset()
+
+    # ---- runs
+
+    def arguments(self, **options: Any) -> dict[str, Any]:
+        """The options of the module."""
+        return {
+            "snapshot": str(self.snapshot),
+            "node_name": "node-a",
+            "node_ips": NODE_IPS,
+            "pod_cidrs": ["10.128.0.0/9", "fd80::/16"],
+            "state_dir": str(self.state_dir),
+            "run_dir": str(self.run_dir),
+            "max_removed_percent": 100,
+            **self.variant.options,
+            **options,
+        }
+
+    def give(self, *objects: list[dict[str, Any]]) -> None:
+        """Puts a new snapshot on the node."""
+        self.snapshot.write_bytes(snapshot.dump(snapshot.build([raw for some in objects for raw in some])))
+
+    def start(self, **options: Any) -> Run:
+        """Begins a run of the module."""
+        self._runs += 1
+        output = self.directory / f"run-{self._runs}"
+        arguments = self.arguments(**options)
+        path = f"{self.bin}{os.pathsep}{os.environ['PATH']}"
+        pid = self.server.ask(
+            op="start",
+            module=f"{self.variant.mode}_services",
+            arguments=arguments,
+            environment={"PATH": path},
+            output=str(output),
+        )
+        return Run(self, pid, output)
+
+    def run(self, **options: Any) -> dict[str, Any]:
+        """A run of the module that must succeed -> its result. ``_ansible_check_mode`` and ``_ansible_diff`` work."""
+        result = self.start(**options).wait()
+        assert not result.get("failed"), result["msg"]
+        return result
+
+    def fail(self, **options: Any) -> str:
+        """A run of the module that must fail -> its message."""
+        result = self.start(**options).wait()
+        assert result.get("failed"), result
+        return str(result["msg"])
+
+    def check(self) -> dict[str, Any]:
+        """A run in check mode with a diff."""
+        return self.run(_ansible_check_mode=True, _ansible_diff=True)
+
+    # ---- what it holds
+
+    def sh(self, command: str, text: str | None = None) -> str:
+        """A command in the node that must succeed."""
+        return sh("ip", "netns", "exec", self.lab.node, *command.split(), text=text).stdout
+
+    def rules(self) -> str:
+        """All rules of the node, of all programs, in a form that only changes with them."""
+        texts = [self.lab.in_node("nft", "-s", "list", "ruleset")]
+        for tool, names in (("iptables", "ip_tables_names"), ("ip6tables", "ip6_tables_names")):
+            for table in sorted(self.lab.in_node("cat", f"/proc/net/{names}").split()):
+                texts.append(_normal(self.lab.in_node(f"{tool}-legacy-save", "-t", table)))
+        return "\n".join(texts)
+
+    def tables(self) -> dict[str, str]:
+        """The rules of the node by family and table: what one transaction changes as a whole."""
+        if self.variant.mode == "nftables":
+            return {f: self.lab.in_node("nft", "-s", "list", "table", f, "servicenet") for f in ("ip", "ip6")}
+        save = f"{self.variant.options['variant']}-save"
+        return {
+            f"{tool} {table}": _normal(self.lab.in_node(f"{tool}-{save}", "-t", table))
+            for tool in ("iptables", "ip6tables")
+            for table in ("nat", "filter")
+        }
+
+    def generation(self) -> str:
+        """Moves with every commit to nftables."""
+        code = (
+            "from ansible_collections.kubenode.servicenet.plugins.module_utils._node import generation;"
+            "print(generation.nf_tables_generation())"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(collections_path())}
+        argv = ["ip", "netns", "exec", self.lab.node, sys.executable, "-c", code]
+        return subprocess.run(argv, env=environment, text=True, capture_output=True, check=True).stdout
+
+    def sysctls(self) -> str:
+        """All kernel settings of the node's network that do not change by themselves."""
+        lines = self.lab.in_node("sysctl", "-a", "--pattern", r"^net\.(ipv4|ipv6|netfilter)").splitlines()
+        return "\n".join(line for line in lines if "nf_conntrack_count" not in line and "stable_secret" not in line)
+
+    # ---- faults
+
+    def fault(self, what: str, number: int, argument: str = "") -> None:
+        """From now on, something happens to the ``number``-th transaction that is committed, of either family.
+
+        :param what: ``before`` or ``after`` it the run is killed; ``spoil``: the first of its lines that has
+            ``argument`` in it is made one that is refused; ``refuse``: it fails with ``argument`` as its message.
+        """
+        self.bin.mkdir(exist_ok=True)
+        (self.bin / "count").write_text("0")
+        for name in self.variant.commit.values():
+            wrapper = self.bin / name
+            real = shutil.which(name)
+            wrapper.write_text(_WRAPPER.format(real=real, bin=self.bin, what=what, number=number, argument=argument))
+            wrapper.chmod(0o755)
+
+    def heal(self) -> int:
+        """No more faults; how many transactions were committed or tried since ``fault``."""
+        tried = int((self.bin / "count").read_text())
+        shutil.rmtree(self.bin)
+        return tried
+
+    # ---- packets
+
+    def probe(self, client: str, address: str, port: int = 80, proto: str = "TCP", count: int = 4) -> Counter[str]:
+        """New flows -> how often each outcome was seen: ``POD:PORT``, ``reject``, ``drop`` and others of worker.py."""
+        worker = self.lab.workers[CLIENTS[client][0]]
+        spec = {"proto": proto, "address": address, "port": port, "count": count, "timeout": 0.6}
+        (got,) = worker.ask(op="probe", probes=[spec])
+        seen: Counter[str] = Counter()
+        for outcomes in got.values():
+            for outcome, times in outcomes.items():
+                seen[outcome.split("|")[0]] += times
+        return seen
+
+
+def _normal(saved: str) -> str:
+    """What iptables-save says, without comments and counters, the chains in the order of their names."""
+    lines = [line for line in saved.splitlines() if not line.startswith("#")]
+    chains = sorted(line.split(" [")[0] for line in lines if line.startswith(":"))
+    rules = [line for line in lines if not line.startswith(":")]
+    return "\n".join(chains + sorted(rules, key=lambda line: line.split(" ")[:2]))
+
+
+_WRAPPER = """#!/bin/sh
+# Stands for {real}, and does to one of its transactions what a test wants.
+case " $* " in
+*" --test "* | *" --check "* | *" list "* | *" --version "*) exec {real} "$@" ;;
+esac
+number=$(($(cat {bin}/count) + 1))
+echo $number >{bin}/count
+[ $number = {number} ] || exec {real} "$@"
+case {what} in
+before)
+    kill -9 $PPID
+    ;;
+after)
+    {real} "$@"
+    kill -9 $PPID
+    ;;
+spoil)
+    sed '0,/{argument}/s/\\(.*{argument}.*\\)/\\1 --nonsense/' | {real} "$@"
+    ;;
+refuse)
+    cat >/dev/null
+    echo '{argument}' >&2
+    exit 1
+    ;;
+esac
+"""
+
+
+# ------------------------------------------------------------------------------------------------------- fixtures
+
+
+@pytest.fixture(scope="module")
+def services_lab() -> Any:
+    """One lab for a file of tests."""
+    with ServicesLab() as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def module_server(services_lab: ServicesLab) -> Any:
+    """Runs modules in the lab's node-a."""
+    server = ModuleServer(services_lab.node)
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=VARIANTS)
+def node(
+    request: pytest.FixtureRequest, services_lab: ServicesLab, module_server: ModuleServer, tmp_path: Path
+) -> ServicesNode:
+    """A node without any rules, in each variant."""
+    variant = VARIANTS[request.param]
+    if shutil.which(variant.commit[4]) is None:
+        pytest.skip(f"there is no {variant.commit[4]} on this machine")
+    return ServicesNode(services_lab, module_server, variant, tmp_path)
+
+
+__all__ = ["EXT", "NODE_IPS", "PODS", "ServicesLab", "ServicesNode", "Variant", "module_server", "node", "service"]

@@ -1,0 +1,264 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A second run changes nothing and writes nothing; what others do to our rules is told and repaired; and at the end
+nothing of ours is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from collection_tree import collections_path
+from conformance.packets.adapter_servicenet import LAUNCHER, MODULES
+from integration.services_lab import ServicesNode, module_server, node, service, services_lab, vip
+
+__all__ = ["module_server", "node", "services_lab"]
+
+WEB = service("web", 10, {"pod-a1": "ready", "pod-b1": "ready"}, nodePort=30080, type="NodePort")
+API = service("api", 11, {"pod-a2": "ready"}, target=9090)
+# Its ClusterIP is in the same leaf of the tree as that of shop/web.
+NEIGHBOUR = service("neighbour", 266 - 256, {"pod-b2": "ready"}, target=9090)
+for _raw in NEIGHBOUR[:1]:
+    _raw["spec"].update(clusterIP="10.96.1.10", clusterIPs=["10.96.1.10", "fd00:10:96::1:a"])
+EMPTY = service("empty", 12, {})
+ALL = (WEB, API, NEIGHBOUR, EMPTY)
+COMMON = "(common rules)"
+
+
+def assert_packets_flow(node: ServicesNode) -> None:
+    """Every Service answers, in both families, or refuses where it has no endpoints."""
+    for family in (4, 6):
+        for proto in ("TCP", "UDP"):
+            assert set(node.probe("pod", vip(10, family), proto=proto, count=16)) == {"pod-a1:8080", "pod-b1:8080"}
+        assert set(node.probe("ext", vip(11, family))) == {"pod-a2:9090"}
+        assert set(node.probe("host", ("10.96.1.10", "fd00:10:96::1:a")[family == 6])) == {"pod-b2:9090"}
+        assert set(node.probe("pod", vip(12, family))) == {"reject"}
+    assert set(node.probe("ext", "198.18.1.1", 30080, count=16)) == {"pod-a1:8080", "pod-b1:8080"}
+
+
+def files_of(*directories: Path) -> dict[str, tuple[int, int, int]]:
+    """Every file and directory, with what shows that it was written or replaced."""
+    found = {}
+    for directory in directories:
+        for path in [directory, *directory.rglob("*")]:
+            seen = path.stat()
+            found[str(path)] = (seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns)
+    return found
+
+
+# ---- again
+
+
+def test_a_second_run_changes_nothing_and_writes_nothing(node: ServicesNode) -> None:
+    node.give(*ALL)
+    assert node.run()["changed"]
+    assert_packets_flow(node)
+    before = node.rules(), node.sysctls(), node.generation(), files_of(node.state_dir, node.run_dir)
+    # The API gives the objects in another order.
+    node.give(*reversed([list(reversed(objects)) for objects in ALL]))
+    again = node.run(_ansible_diff=True)
+    assert not again["changed"]
+    assert (again["diff"]["before"], again["diff"]["after"], again["transactions"]) == ("", "", 0)
+    assert (node.rules(), node.sysctls(), node.generation(), files_of(node.state_dir, node.run_dir)) == before
+
+
+def test_a_second_run_opens_no_file_for_writing(node: ServicesNode) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("there is no strace on this machine")
+    node.give(*ALL)
+    node.run()
+    trace = node.directory / "trace"
+    calls = "openat,open,creat,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,link,linkat,symlink,chmod,fchmod"
+    done = subprocess.run(
+        ["ip", "netns", "exec", node.lab.node, "strace", "-f", "-s", "200", "-e", f"trace={calls}", "-o", str(trace)]
+        + [sys.executable, "-B", "-c", LAUNCHER, f"{MODULES}.{node.variant.mode}_services"],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": node.arguments()}),
+        env=os.environ | {"PYTHONPATH": str(collections_path())},
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(done.stdout.splitlines()[-1])["changed"] is False
+    written = []
+    for line in trace.read_text().splitlines():
+        call = re.match(r"\d+ +(\w+)\((.*)\) += (-?\d+)", line)
+        if call and int(call.group(3)) >= 0:
+            reads_only = call.group(1) in ("open", "openat") and not re.search(
+                r"O_WRONLY|O_RDWR|O_CREAT", call.group(2)
+            )
+            # iptables locks itself with a file that it opens for reading, and makes if there is none.
+            if not reads_only and '"/dev/' not in call.group(2) and '"/run/xtables.lock"' not in call.group(2):
+                written.append(line)
+    assert written == []
+
+
+def test_a_change_of_somebody_else_costs_a_look_and_nothing_more(node: ServicesNode) -> None:
+    node.give(*ALL)
+    node.run()
+    node.sh("nft add table ip somebody")
+    before = node.rules()
+    looked = node.run()
+    assert not looked["changed"]
+    assert looked["drift"] == []
+    assert node.rules() == before
+    settled = node.generation(), files_of(node.state_dir, node.run_dir)
+    assert not node.run()["changed"]
+    assert (node.generation(), files_of(node.state_dir, node.run_dir)) == settled
+
+
+# ---- drift
+
+
+def iptables(node: ServicesNode, command: str, family: int = 4) -> str:
+    """A command of the variant's iptables on the node."""
+    tool = "iptables" if family == 4 else "ip6tables"
+    return node.sh(f"{tool}-{node.variant.options['variant']} {command}")
+
+
+def delete_a_rule(node: ServicesNode) -> None:
+    iptables(node, f"-t nat -D SERVICENET-IP-0b -d {vip(11)}/32 -p tcp -m tcp --dport 80 -j DNAT --to 10.128.0.12:9090")
+
+
+def add_a_rule(node: ServicesNode) -> None:
+    iptables(node, f"-t nat -I SERVICENET-IP-0b -d {vip(11)}/32 -p tcp -m tcp --dport 80 -j RETURN")
+
+
+def flush_a_chain(node: ServicesNode) -> None:
+    iptables(node, "-t nat -F SERVICENET-IP-0b")
+
+
+def flush_a_shared_chain_of_ipv6(node: ServicesNode) -> None:
+    iptables(node, "-t nat -F SERVICENET-IP-0a", family=6)
+
+
+def flush_the_rejects(node: ServicesNode) -> None:
+    iptables(node, "-t filter -F SERVICENET-IP-0c")
+
+
+def remove_a_jump(node: ServicesNode) -> None:
+    iptables(node, "-t nat -D PREROUTING -j SERVICENET")
+
+
+def flush_a_table(node: ServicesNode) -> None:
+    iptables(node, "-t nat -F")
+
+
+EVERYBODY = {"shop/web:tcp", "shop/web:udp", "shop/api:tcp", "shop/api:udp", "shop/neighbour:tcp", "shop/neighbour:udp"}
+DRIFTS: dict[str, tuple[Callable[[ServicesNode], None], set[str]]] = {
+    "a rule is deleted": (delete_a_rule, {"shop/api:tcp"}),
+    # Nobody misses anything.
+    "a rule is added": (add_a_rule, {COMMON}),
+    "a chain is flushed": (flush_a_chain, {"shop/api:tcp", "shop/api:udp"}),
+    "a shared chain is flushed": (
+        flush_a_shared_chain_of_ipv6,
+        {"shop/web:tcp", "shop/web:udp", "shop/neighbour:tcp", "shop/neighbour:udp"},
+    ),
+    "the rejects are flushed": (flush_the_rejects, {"shop/empty:tcp", "shop/empty:udp"}),
+    "a jump is removed": (remove_a_jump, {COMMON}),
+    "a table is flushed": (flush_a_table, {*EVERYBODY, COMMON}),
+}
+
+
+@pytest.mark.parametrize("what", DRIFTS)
+def test_drift_is_told_and_repaired(node: ServicesNode, what: str) -> None:
+    alter, concerned = DRIFTS[what]
+    node.give(*ALL)
+    node.run()
+    for family, ours in ((4, "198.18.7.7"), (6, "fd98:7::7")):
+        for table in ("nat", "filter"):
+            iptables(node, f"-t {table} -N FOREIGN", family)
+            iptables(node, f"-t {table} -A FOREIGN -d {ours} -m comment --comment ours -j RETURN", family)
+    node.sh("nft add table inet somebody")
+    good = node.tables()
+    alter(node)
+    altered = node.tables()
+    assert altered != good
+    shown = node.check()
+    assert node.tables() == altered
+    result = node.run(_ansible_diff=True)
+    assert result["changed"]
+    assert set(result["drift"]) == concerned
+    assert (shown["drift"], shown["diff"]) == (result["drift"], result["diff"])
+    for name in concerned:
+        assert f"{name} (altered on the node)" in result["diff"]["before"]
+    if what != "a table is flushed":
+        assert node.tables() == good
+    assert "somebody" in node.rules()
+    assert_packets_flow(node)
+    again = node.run()
+    assert (again["changed"], again["drift"]) == (False, [])
+
+
+def test_drift_beside_a_change_is_told_too(node: ServicesNode) -> None:
+    """What differs on the node and what differs in the cluster are two things, in one run."""
+    node.give(*ALL)
+    node.run()
+    delete_a_rule(node)
+    node.give(WEB, API, NEIGHBOUR, service("empty", 12, {"pod-a1": "ready"}))
+    result = node.run()
+    assert result["drift"] == ["shop/api:tcp"]
+    assert result["services_changed"] == ["shop/empty"]
+    assert set(node.probe("pod", vip(11))) == {"pod-a2:9090"}
+    assert set(node.probe("pod", vip(12))) == {"pod-a1:8080"}
+
+
+# ---- absent
+
+
+def test_absent_leaves_nothing_of_ours_and_everything_of_others(node: ServicesNode) -> None:
+    for family in (4, 6):
+        for table, chain in (("nat", "PREROUTING"), ("filter", "FORWARD")):
+            iptables(node, f"-t {table} -N FOREIGN", family)
+            iptables(node, f"-t {table} -A {chain} -m comment --comment foreign -j FOREIGN", family)
+        for table in ("nat", "filter"):  # the built-in chains are there from now on, whoever made them first
+            iptables(node, f"-t {table} -L -n", family)
+    node.sh("nft add table inet somebody")
+    before, sysctls = node.rules(), node.sysctls()
+    node.give(*ALL)
+    node.run()
+    assert "SERVICENET" in node.rules()
+    assert node.sysctls() != sysctls
+    shown = node.run(state="absent", _ansible_check_mode=True, _ansible_diff=True)
+    result = node.run(state="absent", _ansible_diff=True)
+    assert result["changed"]
+    assert shown["changed"]
+    assert shown["diff"] == result["diff"]
+    assert f"shop/api:tcp {vip(11)}:80/tcp" in result["diff"]["before"]
+    assert _without_empty_builtins(node.rules()) == _without_empty_builtins(before)
+    assert node.sysctls() == sysctls
+    assert list(node.state_dir.iterdir()) == []
+    assert set(node.probe("pod", vip(10))) <= {"drop", "reject"}
+    assert not node.run(state="absent")["changed"]
+
+
+def test_absent_needs_no_state(node: ServicesNode) -> None:
+    node.give(*ALL)
+    node.run()
+    shutil.rmtree(node.state_dir)
+    shutil.rmtree(node.run_dir)
+    node.snapshot.unlink()
+    assert node.run(state="absent")["changed"]
+    assert "SERVICENET" not in node.rules()
+    assert not node.run(state="absent")["changed"]
+
+
+def test_absent_on_a_node_never_touched(node: ServicesNode) -> None:
+    before = node.rules(), node.sysctls()
+    assert not node.run(state="absent")["changed"]
+    assert (node.rules(), node.sysctls()) == before
+    assert not node.state_dir.exists()
+
+
+def _without_empty_builtins(rules: str) -> str:
+    """iptables makes its built-in chains when it first writes, and nobody may take them away again."""
+    kept = re.sub(r"\tchain (INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING) \{\n\t\ttype [^\n]*\n\t\}\n", "", rules)
+    return re.sub(r"\n\n+", "\n", kept)

@@ -1,0 +1,128 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A steady load on Services while something happens to the rules: new TCP and UDP flows, TCP connections that stay.
+
+Started by services_lab.py as `ip netns exec NAMESPACE python3 traffic.py SPEC`; SPEC is JSON, lists of [address, port]
+for `tcp`, `udp` (each datagram from a new port) and `streams` (a connection that says a line again and again, to a
+server that repeats it). It goes on until stdin ends and then prints, for each kind: `tries`, `who` answered how often,
+and `failed`, a list of sentences.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import struct
+import sys
+from collections import Counter
+from typing import Any
+
+# A lost packet is sent again after 1 and 3 s; a flow that fails even so was led nowhere.
+PATIENCE = 6.0
+PAUSE = 0.004
+LINGER_RESET = struct.pack("ii", 1, 0)
+
+
+class Tally:
+    """What came of the flows of one kind."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+        self.who: Counter[str] = Counter()
+        self.failed: list[str] = []
+
+    def report(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"tries": self.tries, "who": self.who, "failed": self.failed}
+
+
+def family_of(address: str) -> socket.AddressFamily:
+    """By the look of it."""
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+async def tcp(address: str, port: int) -> str:
+    """One connection -> who spoke, as NAME:PORT."""
+    loop = asyncio.get_running_loop()
+    with socket.socket(family_of(address), socket.SOCK_STREAM) as sock:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+        await loop.sock_connect(sock, (address, port))
+        data = b""
+        while part := await loop.sock_recv(sock, 2048):
+            data += part
+    return speaker(data)
+
+
+async def udp(address: str, port: int) -> str:
+    """One datagram -> who answered."""
+    loop = asyncio.get_running_loop()
+    with socket.socket(family_of(address), socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.connect((address, port))
+        sock.send(b"?")
+        return speaker(await loop.sock_recv(sock, 2048))
+
+
+def speaker(data: bytes) -> str:
+    """NAME:PORT of an answer of worker.py."""
+    name, port, _peer = data.decode().split()
+    return f"{name}:{port}"
+
+
+async def again_and_again(flow: Any, address: str, port: int, tally: Tally, done: asyncio.Event) -> None:
+    """New flows, one after the other."""
+    while not done.is_set():
+        tally.tries += 1
+        try:
+            tally.who[await asyncio.wait_for(flow(address, port), PATIENCE)] += 1
+        except (OSError, ValueError) as error:
+            tally.failed.append(f"try {tally.tries} to {address} port {port}: {error!r}")
+        await asyncio.sleep(PAUSE)
+
+
+async def stream(address: str, port: int, tally: Tally, done: asyncio.Event) -> None:
+    """One connection that must outlive everything."""
+    try:
+        reader, writer = await asyncio.wait_for(asyncio.open_connection(address, port), PATIENCE)
+        name, number = "", 0
+        while not done.is_set():
+            number += 1
+            tally.tries += 1
+            writer.write(b"%d\n" % number)
+            line = await asyncio.wait_for(reader.readline(), 3 * PATIENCE)
+            said = line.decode().split()
+            if len(said) != 2 or said[1] != str(number) or (name and said[0] != name):
+                raise ValueError(f"line {number} came back as {line!r}")
+            name = said[0]
+            await asyncio.sleep(10 * PAUSE)
+        tally.who[name] += 1
+        writer.close()
+    except (OSError, ValueError) as error:
+        tally.failed.append(f"a stream to {address} port {port}: {error!r}")
+
+
+async def main() -> None:
+    """Everything at once, until stdin ends."""
+    spec = json.loads(sys.argv[1])
+    tallies = {kind: Tally() for kind in spec}
+    done = asyncio.Event()
+    tasks = []
+    for kind, targets in spec.items():
+        for address, port in targets:
+            if kind == "streams":
+                tasks.append(stream(address, port, tallies[kind], done))
+            else:
+                flow = {"tcp": tcp, "udp": udp}[kind]
+                tasks.append(again_and_again(flow, address, port, tallies[kind], done))
+    asyncio.get_running_loop().add_reader(0, lambda: os.read(0, 1) or done.set())
+    await asyncio.gather(*tasks)
+    print(json.dumps({kind: tally.report() for kind, tally in tallies.items()}))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
