@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import Iterable, NamedTuple, Sequence
 
-from .._core.errors import OptionError, PreflightError, ToolError
+from .._core.errors import OptionError, ToolError
 from .files import read_bytes
 from .runner import MissingToolError, Runner, Which, checked, which
 
@@ -32,7 +32,9 @@ WAIT_SECONDS = 10
 RESTORE_WAITS = (1, 6, 2)
 
 PACKAGE_HINT = "Install the package iptables (RHEL and its kin: iptables-nft)."
-INCOMPATIBLE = re.compile(r"^# Table `([^']+)' (?:contains incompatible|is incompatible)", re.MULTILINE)
+# Releases that refuse a table which other programs use as well say so; later ones show and change what is theirs in it.
+INCOMPATIBLE = re.compile(r"is incompatible, use 'nft' tool")
+SHARED_HINT = "Another program put base chains into this nftables table: move them to a table of another name."
 UNSUPPORTED = re.compile(r"Extension (\S+) revision \d+ not supported")
 VERSION = re.compile(r"v(\d+)\.(\d+)(?:\.(\d+))?(?:.*\((\S+)\))?")
 
@@ -160,17 +162,13 @@ class IptablesTool:
         A legacy table that is not loaded is not asked for, since asking would load it.
 
         :raises ToolError: iptables-save failed.
-        :raises PreflightError: the table holds what iptables can't show, so that it must not write there.
         """
         wanted = list(tables)
         found: dict[str, SavedTable] = {}
         loaded = loaded_tables(self.family) if self.variant == LEGACY else None
         for table in wanted:
             if loaded is None or table in loaded:
-                text = checked(self._run, [self._tool().save, "-t", table])
-                if INCOMPATIBLE.search(text):
-                    raise PreflightError([_shared_table(self.family, table)])
-                found.update(parse_save(text))
+                found.update(parse_save(self._list(table)))
         return {table: found.get(table, SavedTable({}, {})) for table in wanted}
 
     def save(self, tables: Iterable[str]) -> dict[str, dict[str, tuple[str, ...]]]:
@@ -204,6 +202,13 @@ class IptablesTool:
             argv += ["-w", str(WAIT_SECONDS)]
         return argv
 
+    def _list(self, table: str) -> str:
+        argv = [self._tool().save, "-t", table]
+        rc, out, err = self._run(argv, None)
+        if rc != 0:
+            raise ToolError(argv, rc, err or out, SHARED_HINT if INCOMPATIBLE.search(out + err) else "")
+        return out
+
     def _locate(self) -> Programs | None:
         if self._programs is None:
             self._programs = programs(self.family, self.variant, self._run, self._find)
@@ -214,13 +219,6 @@ class IptablesTool:
         if located is None:
             raise MissingToolError(f"{PREFIXES[self.family]}-{self.variant}", PACKAGE_HINT)
         return located
-
-
-def _shared_table(family: int, table: str) -> str:
-    return (
-        f"The nftables table {table} of IPv{family} is iptables-nft's, but another program put base chains into it, so"
-        " iptables refuses it: move those chains to a table of another name."
-    )
 
 
 def loaded_tables(family: int) -> Sequence[str]:

@@ -33,9 +33,8 @@ NF_DROP = 0
 NUMBER = struct.Struct(">I")
 
 FAMILY_NAMES = {1: "inet", socket.AF_INET: "ip", socket.AF_INET6: "ip6"}
-KUBE_PROXY = ("kube-proxy", "hyperkube")
+KUBE_PROXY = "kube-proxy"
 KUBE_PROXY_DEVICE = "kube-ipvs0"
-KUBE_PROXY_TABLE = "kube-proxy"
 KUBE_PROXY_CHAIN = "KUBE-SERVICES"
 FIREWALLD_TABLE = "firewalld"
 OUR_TABLE = "servicenet"
@@ -94,7 +93,7 @@ def _dump(kind: int) -> list[tuple[bytes, int, int]]:
 def kube_proxy_processes() -> list[str]:
     """Processes called kube-proxy in this network namespace."""
     here = os.stat("/proc/thread-self/ns/net").st_ino
-    return [f"process {pid}" for pid in processes() if command(pid) in KUBE_PROXY and _namespace(pid) == here]
+    return [f"process {pid}" for pid in processes() if command(pid) == KUBE_PROXY and _namespace(pid) == here]
 
 
 def _namespace(pid: int) -> int:
@@ -110,7 +109,7 @@ def kube_proxy(run: Runner, interfaces: Iterable[Interface], chains: Iterable[Ch
     The chains that kubelet makes (KUBE-FIREWALL, KUBE-KUBELET-CANARY) are no sign of it.
     """
     found = kube_proxy_processes()
-    found += [f"nftables table {family} {name}" for family, name in nft_tables() if name == KUBE_PROXY_TABLE]
+    found += [f"nftables table {family} {name}" for family, name in nft_tables() if name == KUBE_PROXY]
     found += [
         f"chain {chain.name} in nftables table {chain.family} {chain.table}"
         for chain in chains

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple, Sequence
 
-from .._core.errors import OptionError, PreflightError, ToolError
+from .._core.errors import ToolError
 from .._core.preflight_model import Listener, NodeFacts, node_ports
 from .._core.preflight_settings import ALL, CONNTRACK_MAX
 from .._core.table import PortRules
@@ -104,7 +104,7 @@ def probe(
             missing += [f"{name} for IPv{family}" for name in lacking(tool, features)]
         except MissingToolError as error:
             return [], [], str(error)
-        except (OptionError, PreflightError, ToolError) as error:
+        except ToolError as error:
             problems.append(str(error))
     return missing, problems, ""
 

@@ -13,7 +13,6 @@ from unit.node.fakes import Answer, FakeRunner, found_in
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import (
     OptionError,
-    PreflightError,
     ToolError,
 )
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node import iptables_tool
@@ -142,10 +141,10 @@ def test_a_legacy_table_that_is_not_loaded_is_empty_and_not_asked_for(loaded: Ca
     assert run.commands == ["/sbin/iptables-legacy-save -t filter"]
 
 
-def test_a_table_with_base_chains_of_others_is_an_error() -> None:
-    text = "# Table `nat' contains incompatible base-chains, use 'nft' tool to list them.\n"
-    run = FakeRunner({"/sbin/iptables-nft-save -t nat": text})
-    with pytest.raises(PreflightError, match="table nat of IPv4"):
+def test_an_old_release_that_refuses_a_shared_table_is_explained() -> None:
+    refusal: Answer = (1, "", "iptables-save v1.8.2 (nf_tables): table `nat' is incompatible, use 'nft' tool.\n")
+    run = FakeRunner({"/sbin/iptables-nft-save -t nat": refusal})
+    with pytest.raises(ToolError, match="Another program put base chains"):
         tool(run).save(["nat"])
 
 
