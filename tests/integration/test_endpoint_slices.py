@@ -161,12 +161,11 @@ def wait_for_equal(real: Api, ours: Api, seconds: float = 20) -> list[str]:
         time.sleep(0.5)
 
 
-def restart_controllers(twin: ControlPlane) -> None:
+def stop_controllers(twin: ControlPlane) -> None:
     """What the real controllers write depends on the order of events; right after a start, on the objects alone."""
     process = twin._processes.pop("kube-controller-manager")
     kill_and_wait([process.pid])
     process.wait()
-    twin.start_controllers()
 
 
 @pytest.fixture(scope="module")
@@ -191,15 +190,18 @@ def test_equal_to_the_real_controllers(plane: ControlPlane, twin: ControlPlane, 
     client = client_of(plane)
     try:
         for step in range(6):
+            stop_controllers(twin)
+            twin.start_controllers()
             run(client)
             assert run(client)["changed"] is False, "a second pass writes again"
             assert wait_for_equal(*sides) == [], f"seed {seed}, step {step}"
             for what, key in cluster.change(8):
                 for api in sides:
                     apply_change(api, cluster, what, key)
-            restart_controllers(twin)
     finally:
+        stop_controllers(twin)
         clear(twin.api)
+        twin.start_controllers()
 
 
 def test_a_cluster_with_controllers_of_its_own_is_left_alone(twin: ControlPlane) -> None:
@@ -220,7 +222,9 @@ def test_a_cluster_with_controllers_of_its_own_is_left_alone(twin: ControlPlane)
         assert run(client_of(twin), PassOptions(state="absent"))["counts"]["deleted"] == 1
         assert published(api) == {"10.20.0.2": 1}
     finally:
+        stop_controllers(twin)
         clear(api)
+        twin.start_controllers()
 
 
 def test_a_lease_of_the_real_controllers_counts(plane: ControlPlane) -> None:

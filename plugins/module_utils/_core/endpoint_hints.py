@@ -81,12 +81,7 @@ def _zones(zone: str) -> Object:
 
 
 def _distribute(drafts: Sequence[DraftSlice], nodes_too: bool) -> None:
-    """Hints for trafficDistribution: the endpoint's own zone, and its own node if asked."""
-    ready = [each for draft in drafts for each in draft.endpoints if _is_ready(each)]
-    if not nodes_too and not all(each.get("zone") for each in ready):
-        # Half the hints would make the zones without any unreachable: all or nothing.
-        _clear(drafts)
-        return
+    """Hints for trafficDistribution: the endpoint's own zone, and its own node if asked, where they are known."""
     for draft in drafts:
         for index, endpoint in enumerate(draft.endpoints):
             hints: Object = {}

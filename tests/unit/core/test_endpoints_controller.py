@@ -160,3 +160,15 @@ def test_a_service_with_very_many_pods_is_no_worse() -> None:
     plan = plan_endpoints(objects, EndpointsSettings(write="endpointslices"))
     assert time.process_time() - start < 5
     assert [len(change.after["endpoints"]) for change in plan.changes] == [100] * 200
+
+
+def test_an_endpoint_without_a_zone_leaves_the_others_their_hints() -> None:
+    after = settled(
+        services=[service(trafficDistribution="PreferSameZone")],
+        pods=[pod(1), pod(2, node="node-b")],
+        nodes=[node(), node("node-b", zone="")],
+    )
+    assert [each.get("hints") for each in after.endpointslices[0]["endpoints"]] == [
+        {"forZones": [{"name": "zone-1"}]},
+        None,
+    ]
