@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ObjectError, OptionError
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.model import object_key
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.objects import object_key
 
 from .yaml_documents import MAX_DEPTH, YamlError, read_document
 

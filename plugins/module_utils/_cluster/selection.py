@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ObjectError, OptionError
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.model import object_key
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.objects import object_key
 
 try:
     import jmespath

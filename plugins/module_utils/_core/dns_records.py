@@ -52,7 +52,7 @@ class _Item(NamedTuple):
 
     label: str
     address: str
-    port: model.SlicePort
+    port: slices.SlicePort
 
 
 class Writer(NamedTuple):
@@ -154,7 +154,7 @@ class Writer(NamedTuple):
         found: list[_Item] = []
         refused = set()
         for piece in service.slices:
-            ports = piece.ports or (model.SlicePort("", "", _NO_PORT),)
+            ports = piece.ports or (slices.SlicePort("", "", _NO_PORT),)
             for endpoint in piece.endpoints:
                 if not endpoint.ready:
                     continue

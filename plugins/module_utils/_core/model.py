@@ -5,33 +5,29 @@
 """The objects of a cluster, read from Kubernetes JSON, checked, cut to what is used, and written canonically.
 
 ``read_*`` takes the JSON of one object, from an API server or from a snapshot line, and raises ``ObjectError`` for one
-that is broken or hostile. ``*_json`` gives the canonical object: Kubernetes' own field names, nothing that is a default,
-lists without meaning to their order sorted; reading that again gives an equal value.
+that is broken or hostile. ``*_json`` gives the canonical object: Kubernetes' own field names, nothing that is a
+default, lists whose order means nothing sorted; reading that again gives an equal value.
 
 This module util is private to the collection: nothing outside kubenode.servicenet may import it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from . import values
-from .errors import ObjectError
+from .objects import filled, reader
+from .objects import metadata as metadata_of
+from .slices import MAX_ADDRESSES, MAX_ENTRIES, MAX_PORTS, EndpointSlice, read_slice, slice_json
 from .values import Broken
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
-HEADLESS_LABEL = "service.kubernetes.io/headless"
 ZONE_LABEL = "topology.kubernetes.io/zone"
 OWN_ANNOTATIONS = "servicenet.kubenode.io/"
 AUTOSCALER_TAINT = "ToBeDeletedByClusterAutoscaler"
 DEFAULT_AFFINITY_SECONDS = 10800
-
-MAX_PORTS = 1000
-MAX_ENDPOINTS = 1000
-MAX_ADDRESSES = 100
-MAX_ENTRIES = 10000
 
 
 class ServicePort(NamedTuple):
@@ -41,38 +37,6 @@ class ServicePort(NamedTuple):
     protocol: str
     port: int
     node_port: int
-
-
-class SlicePort(NamedTuple):
-    """A port of an EndpointSlice; ``port`` 0 is "all ports", which no proxy serves."""
-
-    name: str
-    protocol: str
-    port: int
-
-
-class Endpoint(NamedTuple):
-    """An endpoint; ``addresses`` is never empty, the first one takes the Service's traffic. Hints () are none."""
-
-    addresses: tuple[str, ...]
-    ready: bool
-    serving: bool
-    terminating: bool
-    node: str
-    zone_hints: tuple[str, ...]
-    node_hints: tuple[str, ...]
-    hostname: str
-    target: str
-
-
-class EndpointSlice(NamedTuple):
-    """An EndpointSlice of ``family`` 4 or 6; one that is ``hidden`` (label service.kubernetes.io/headless) is for DNS only."""
-
-    name: str
-    family: int
-    hidden: bool
-    ports: tuple[SlicePort, ...]
-    endpoints: tuple[Endpoint, ...]
 
 
 class Service(NamedTuple):
@@ -108,7 +72,8 @@ class Service(NamedTuple):
 
 
 class Node(NamedTuple):
-    """A Node; ``addresses`` are its InternalIPs, then its ExternalIPs. ``leaving``: deleted, or about to be scaled away."""
+    """A Node; ``addresses`` are its InternalIPs, then its ExternalIPs. ``leaving``: deleted, or about to be scaled
+    away."""
 
     name: str
     zone: str
@@ -132,200 +97,13 @@ class ServiceCidr(NamedTuple):
     cidrs: tuple[str, ...]
 
 
-T = TypeVar("T")
-
-
-def object_key(raw: object) -> str:
-    """namespace/name of any object, fit for a message even if the object is hostile."""
-    metadata = raw.get("metadata") if isinstance(raw, Mapping) else None
-    if not isinstance(metadata, Mapping):
-        return "(without metadata)"
-    parts = [metadata[part] for part in ("namespace", "name") if metadata.get(part) is not None]
-    return "/".join(
-        part if isinstance(part, str) and len(part) <= 253 and part.isprintable() else values.shown(part)
-        for part in parts
-    ) or "(without a name)"  # fmt: skip
-
-
-def _reader(kind: str, read: Callable[[Mapping[str, Any]], T]) -> Callable[[object], T]:
-    """Turns ``Broken`` into an ``ObjectError`` that names the object."""
-
-    def checked(raw: object) -> T:
-        try:
-            return read(values.mapping(raw, "the object"))
-        except Broken as wrong:
-            raise ObjectError(kind, object_key(raw), str(wrong)) from None
-
-    return checked
-
-
-def _metadata(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    return values.mapping(raw.get("metadata"), "metadata")
-
-
 def _namespaced(raw: Mapping[str, Any]) -> tuple[str, str]:
-    metadata = _metadata(raw)
+    metadata = metadata_of(raw)
     namespace = metadata.get("namespace")
     return (
         values.label("default" if namespace is None else namespace, "namespace"),
         values.subdomain(metadata.get("name"), "name"),
     )
-
-
-# ------------------------------------------------------------------------------------------------- EndpointSlices
-
-
-def _conditions(raw: Mapping[str, Any]) -> tuple[bool, bool, bool]:
-    found = values.mapping(raw.get("conditions"), "conditions")
-    return (
-        values.flag(found.get("ready"), "condition ready", True),
-        values.flag(found.get("serving"), "condition serving", True),
-        values.flag(found.get("terminating"), "condition terminating", False),
-    )
-
-
-def _hints(hints: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    names = [
-        values.label_value(values.mapping(hint, key).get("name"), key)
-        for hint in values.sequence(hints.get(key), key, MAX_ADDRESSES)
-    ]
-    return tuple(sorted(set(names)))
-
-
-def _endpoint(raw: Mapping[str, Any], family: int) -> Endpoint:
-    addresses = tuple(
-        values.routable(a, "endpoint address")
-        for a in values.sequence(raw.get("addresses"), "addresses", MAX_ADDRESSES)
-    )
-    if not addresses:
-        raise Broken("an endpoint has no address")
-    for address in addresses:
-        if values.family(address) != family:
-            raise Broken(f"endpoint address {address} is not of the slice's addressType")
-    conditions = _conditions(raw) if raw.get("conditions") else (True, True, False)
-    hints = values.mapping(raw.get("hints"), "hints")
-    node, hostname = raw.get("nodeName") or "", raw.get("hostname") or ""
-    reference = values.mapping(raw.get("targetRef"), "targetRef")
-    target = reference.get("name") if reference.get("kind") == "Pod" else None
-    return Endpoint(
-        addresses,
-        *conditions,
-        values.subdomain(node, "nodeName") if node else "",
-        _hints(hints, "forZones") if hints else (),
-        _hints(hints, "forNodes") if hints else (),
-        values.subdomain(hostname, "hostname") if hostname else "",
-        values.subdomain(target, "targetRef name") if target else "",
-    )
-
-
-def _slice_ports(raw: Mapping[str, Any]) -> tuple[SlicePort, ...]:
-    ports = []
-    for entry in values.sequence(raw.get("ports"), "ports", MAX_PORTS):
-        port = values.mapping(entry, "a port")
-        name = port.get("name") or ""
-        given = port.get("port")
-        ports.append(
-            SlicePort(
-                values.label(name, "port name") if name else "",
-                values.protocol(port.get("protocol")),
-                0 if given is None else values.number(given, "port", 0, 65535),
-            )
-        )
-    return tuple(sorted(ports))
-
-
-def _read_slice(raw: Mapping[str, Any]) -> EndpointSlice:
-    metadata = _metadata(raw)
-    family = 6 if values.choice(raw.get("addressType"), "addressType", ("IPv4", "IPv6"), "") == "IPv6" else 4
-    if not raw.get("addressType"):
-        raise Broken("it has no addressType")
-    endpoints = values.sequence(raw.get("endpoints"), "endpoints", MAX_ENDPOINTS)
-    return EndpointSlice(
-        values.subdomain(metadata.get("name"), "name"),
-        family,
-        HEADLESS_LABEL in values.mapping(metadata.get("labels"), "labels"),
-        _slice_ports(raw),
-        tuple(sorted(_endpoint(values.mapping(e, "an endpoint"), family) for e in endpoints)),
-    )
-
-
-def slice_json(piece: EndpointSlice) -> dict[str, Any]:
-    """The canonical object of a slice, as it stands in its Service's line."""
-    metadata: dict[str, Any] = {"name": piece.name}
-    if piece.hidden:
-        metadata["labels"] = {HEADLESS_LABEL: ""}
-    return {
-        "metadata": metadata,
-        "addressType": f"IPv{piece.family}",
-        "ports": [_filled(name=p.name, protocol=p.protocol, port=p.port) for p in piece.ports],
-        "endpoints": [_endpoint_json(e) for e in piece.endpoints],
-    }
-
-
-def _endpoint_json(e: Endpoint) -> dict[str, Any]:
-    conditions = {}
-    if (e.ready, e.serving, e.terminating) != (True, True, False):
-        conditions = {
-            "ready": e.ready,
-            "serving": e.serving,
-            "terminating": e.terminating,
-        }
-    return _filled(
-        addresses=list(e.addresses),
-        conditions=conditions,
-        nodeName=e.node,
-        hints=_filled(
-            forZones=[{"name": z} for z in e.zone_hints],
-            forNodes=[{"name": n} for n in e.node_hints],
-        ),
-        hostname=e.hostname,
-        targetRef={"kind": "Pod", "name": e.target} if e.target else None,
-    )
-
-
-def _filled(**fields: Any) -> dict[str, Any]:
-    """The fields that say something."""
-    return {name: value for name, value in fields.items() if value}
-
-
-def slices_of_endpoints(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The subsets of an Endpoints object as EndpointSlice objects (raw), one a subset and family.
-
-    For a cluster that has no slices of a Service: the endpoints mirroring controller would have written them.
-    """
-    name = _metadata(raw).get("name")
-    found = []
-    for index, entry in enumerate(values.sequence(raw.get("subsets"), "subsets", MAX_ENTRIES)):
-        subset = values.mapping(entry, "a subset")
-        by_type: dict[str, list[dict[str, Any]]] = {"IPv4": [], "IPv6": []}
-        for field, ready in (("addresses", True), ("notReadyAddresses", False)):
-            for item in values.sequence(subset.get(field), field, MAX_ENDPOINTS):
-                one = values.mapping(item, "an address")
-                address = values.address(one.get("ip"), "endpoint address")
-                by_type[f"IPv{values.family(address)}"].append(
-                    {
-                        "addresses": [address],
-                        "conditions": {
-                            "ready": ready,
-                            "serving": ready,
-                            "terminating": False,
-                        },
-                        "nodeName": one.get("nodeName"),
-                        "hostname": one.get("hostname"),
-                        "targetRef": one.get("targetRef"),
-                    }
-                )
-        for kind, endpoints in by_type.items():
-            if endpoints:
-                found.append(
-                    {
-                        "metadata": {"name": f"{name}-{index}-{kind.lower()}"},
-                        "addressType": kind,
-                        "ports": subset.get("ports"),
-                        "endpoints": endpoints,
-                    }
-                )
-    return found
 
 
 # ------------------------------------------------------------------------------------------------------- Services
@@ -400,7 +178,7 @@ def _policy_local(spec: Mapping[str, Any], field: str) -> bool:
 def _read_service(raw: Mapping[str, Any]) -> Service:
     namespace, name = _namespaced(raw)
     values.label(name, "name")
-    metadata, spec = _metadata(raw), values.mapping(raw.get("spec"), "spec")
+    metadata, spec = metadata_of(raw), values.mapping(raw.get("spec"), "spec")
     kind = values.choice(
         spec.get("type"),
         "type",
@@ -447,18 +225,18 @@ def _read_service(raw: Mapping[str, Any]) -> Service:
 
 def service_json(service: Service) -> dict[str, Any]:
     """The canonical object of a Service, its slices in the field ``endpointSlices``."""
-    return _filled(
+    return filled(
         kind="Service",
-        metadata=_filled(
+        metadata=filled(
             namespace=service.namespace,
             name=service.name,
             labels=None if service.proxy_name is None else {PROXY_NAME_LABEL: service.proxy_name},
             annotations=dict(service.annotations),
         ),
-        spec=_filled(
+        spec=filled(
             type=service.type,
             clusterIPs=["None"] if service.headless else list(service.cluster_ips),
-            ports=[_filled(name=p.name, protocol=p.protocol, port=p.port, nodePort=p.node_port) for p in service.ports],
+            ports=[filled(name=p.name, protocol=p.protocol, port=p.port, nodePort=p.node_port) for p in service.ports],
             externalIPs=list(service.external_ips),
             loadBalancerSourceRanges=list(service.source_ranges),
             sessionAffinity="ClientIP" if service.affinity else "",
@@ -479,7 +257,7 @@ def service_json(service: Service) -> dict[str, Any]:
 
 
 def _read_node(raw: Mapping[str, Any]) -> Node:
-    metadata, spec = _metadata(raw), values.mapping(raw.get("spec"), "spec")
+    metadata, spec = metadata_of(raw), values.mapping(raw.get("spec"), "spec")
     cidrs = list(values.sequence(spec.get("podCIDRs"), "podCIDRs", 2))
     if not cidrs and spec.get("podCIDR"):
         cidrs = [spec["podCIDR"]]
@@ -506,19 +284,19 @@ def _read_node(raw: Mapping[str, Any]) -> Node:
 
 def node_json(node: Node) -> dict[str, Any]:
     """The canonical object of a Node; its addresses all count as InternalIP, in their order."""
-    return _filled(
+    return filled(
         kind="Node",
-        metadata=_filled(name=node.name, labels={ZONE_LABEL: node.zone} if node.zone else None),
-        spec=_filled(
+        metadata=filled(name=node.name, labels={ZONE_LABEL: node.zone} if node.zone else None),
+        spec=filled(
             podCIDRs=list(node.pod_cidrs),
             taints=[{"key": AUTOSCALER_TAINT}] if node.leaving else None,
         ),
-        status=_filled(addresses=[{"type": "InternalIP", "address": a} for a in node.addresses]),
+        status=filled(addresses=[{"type": "InternalIP", "address": a} for a in node.addresses]),
     )
 
 
 def _read_namespace(raw: Mapping[str, Any]) -> str:
-    return values.label(_metadata(raw).get("name"), "name")
+    return values.label(metadata_of(raw).get("name"), "name")
 
 
 def _read_pod(raw: Mapping[str, Any]) -> Pod:
@@ -535,17 +313,17 @@ def _read_pod(raw: Mapping[str, Any]) -> Pod:
 
 def pod_json(pod: Pod) -> dict[str, Any]:
     """The canonical object of a Pod."""
-    return _filled(
+    return filled(
         kind="Pod",
         metadata={"namespace": pod.namespace, "name": pod.name},
-        status=_filled(podIPs=[{"ip": a} for a in pod.addresses]),
+        status=filled(podIPs=[{"ip": a} for a in pod.addresses]),
     )
 
 
 def _read_service_cidr(raw: Mapping[str, Any]) -> ServiceCidr:
     spec = values.mapping(raw.get("spec"), "spec")
     return ServiceCidr(
-        values.subdomain(_metadata(raw).get("name"), "name"),
+        values.subdomain(metadata_of(raw).get("name"), "name"),
         tuple(sorted(values.network(c, "cidrs") for c in values.sequence(spec.get("cidrs"), "cidrs", 2))),
     )
 
@@ -559,9 +337,8 @@ def service_cidr_json(cidr: ServiceCidr) -> dict[str, Any]:
     }
 
 
-read_slice = _reader("EndpointSlice", _read_slice)
-read_service = _reader("Service", _read_service)
-read_node = _reader("Node", _read_node)
-read_namespace = _reader("Namespace", _read_namespace)
-read_pod = _reader("Pod", _read_pod)
-read_service_cidr = _reader("ServiceCIDR", _read_service_cidr)
+read_service = reader("Service", _read_service)
+read_node = reader("Node", _read_node)
+read_namespace = reader("Namespace", _read_namespace)
+read_pod = reader("Pod", _read_pod)
+read_service_cidr = reader("ServiceCIDR", _read_service_cidr)

@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from . import values
-from .model import EndpointSlice, Service, ServicePort
+from .model import Service, ServicePort
+from .slices import EndpointSlice
 from .table import (
     BALANCE,
     CLUSTER_IP,

@@ -4,9 +4,9 @@
 
 """The snapshot: a cluster's state as sorted lines of canonical JSON, one an object, a Service together with its slices.
 
-A file is gzip (mtime 0) of a header line, ``{"schema": 1, "counts": {...}, "digest": "..."}``, and the lines. The digest
-is the SHA-256 of every line but the header. Each line begins with its kind and its name, so that two snapshots are
-compared as bytes and what changed is known before any JSON is parsed.
+A file is gzip (mtime 0) of a header line, ``{"schema": 1, "counts": {...}, "digest": "..."}``, and the lines. The
+digest is the SHA-256 of every line but the header. Each line begins with its kind and its name, so that two snapshots
+are compared as bytes and what changed is known before any JSON is parsed.
 
 This module util is private to the collection: nothing outside kubenode.servicenet may import it.
 """
@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from . import model
+from . import model, objects, slices
 from .errors import GuardError, ObjectError, SnapshotError
 from .values import Broken
 
@@ -167,7 +167,7 @@ class _Gathered:
         service = labels.get(model.SERVICE_NAME_LABEL) if isinstance(labels, Mapping) else None
         if raw.get("addressType") == "FQDN" or not isinstance(service, str) or not isinstance(metadata, Mapping):
             return  # no proxy and no DNS server uses it
-        piece = model.slice_json(model.read_slice(raw))
+        piece = slices.slice_json(slices.read_slice(raw))
         key = f"{metadata.get('namespace') or 'default'}/{service}"
         self.slices.setdefault(key, []).append((piece["metadata"]["name"], piece))
 
@@ -196,16 +196,16 @@ class _Gathered:
                 )
             else:
                 pieces[name] = piece
-        slices = [pieces[name] for name in sorted(pieces)] or self._mirrored(key)
+        own = [pieces[name] for name in sorted(pieces)] or self._mirrored(key)
         # A Service's own field of that name is none of Kubernetes': only slices that were read above may get in.
-        return _line(model.service_json(model.read_service({**raw, "endpointSlices": slices})))
+        return _line(model.service_json(model.read_service({**raw, "endpointSlices": own})))
 
     def _mirrored(self, key: str) -> list[dict[str, Any]]:
         raw = self.endpoints.get(key)
         if raw is None:
             return []
         try:
-            return [model.slice_json(model.read_slice(piece)) for piece in model.slices_of_endpoints(raw)]
+            return [slices.slice_json(slices.read_slice(piece)) for piece in slices.slices_of_endpoints(raw)]
         except (Broken, ObjectError) as wrong:
             self.refused.append(ObjectError("Endpoints", key, getattr(wrong, "reason", str(wrong))))
             return []
@@ -214,8 +214,8 @@ class _Gathered:
 def _namespaced_key(raw: Mapping[str, Any]) -> str:
     metadata = raw.get("metadata")
     if isinstance(metadata, Mapping) and not metadata.get("namespace"):
-        return f"default/{model.object_key(raw)}"
-    return model.object_key(raw)
+        return f"default/{objects.object_key(raw)}"
+    return objects.object_key(raw)
 
 
 def _line(made: dict[str, Any]) -> bytes:
@@ -288,7 +288,7 @@ def _header(line: bytes) -> dict[str, Any]:
         raise SnapshotError("The file is not a snapshot: its header is broken.")
     if schema > SCHEMA:
         raise SnapshotError(
-            f"The snapshot has schema {schema}, this version of the collection reads up to {SCHEMA}: upgrade it here first."
+            f"The snapshot has schema {schema}, and this collection reads up to {SCHEMA}: upgrade it first."
         )
     return {"schema": schema, "digest": digest}
 
@@ -310,8 +310,8 @@ def differences(old: Snapshot, new: Snapshot) -> Differences:
 
 
 def guard(old: Snapshot, new: Snapshot, max_removed_percent: int) -> None:
-    """Raises ``GuardError`` if the new snapshot lost more than that share of the Services, or of the ready endpoints: an
-    empty or half answer of an API server must not take the rules away."""
+    """Raises ``GuardError`` if the new snapshot lost more than that share of the Services, or of the ready endpoints:
+    an empty or half answer of an API server must not take the rules away."""
     removed = len(differences(old, new).removed)
     fewer = old.counts["ready_endpoints"] - new.counts["ready_endpoints"]
     for what, lost, had in (
@@ -320,6 +320,6 @@ def guard(old: Snapshot, new: Snapshot, max_removed_percent: int) -> None:
     ):
         if had and lost * 100 > max_removed_percent * had:
             raise GuardError(
-                f"The new snapshot lacks {lost} of {had} {what}, more than {max_removed_percent} %: it is refused and the old "
-                "one stays. If this is meant, allow it with max_removed_percent."
+                f"The new snapshot lacks {lost} of {had} {what}, more than {max_removed_percent} %: it is refused and"
+                " the old one stays. If this is meant, allow it with max_removed_percent."
             )
