@@ -40,7 +40,7 @@ class Replays:
     def __init__(self, stack: contextlib.ExitStack, wanted: list[tuple[str, str]]) -> None:
         self.known = deviations.load()
         self.free: queue.SimpleQueue[PacketLab] = queue.SimpleQueue()
-        for _ in range(min(LABS, len(wanted))):
+        for _lab in range(min(LABS, len(wanted))):
             self.free.put(stack.enter_context(PacketLab()))
         pool = ThreadPoolExecutor(LABS)
         stack.callback(pool.shutdown, cancel_futures=True)

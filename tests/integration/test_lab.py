@@ -12,14 +12,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from lab import ControlPlane, Lab, LabError
 from lab.claim import BASE, namespaces, recorded_processes, remove, remove_stale, started
-from lab.cluster import MANIFESTS, PLAIN
+from lab.cluster import PLAIN, manifest_objects
 from lab.control_plane import Api, ApiError
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -32,12 +31,6 @@ lab.node("node-a").start_process(["sleep", "1000"])
 print(lab.prefix, lab.node("node-a").holder, flush=True)
 time.sleep(1000)
 """
-
-
-def manifests() -> Iterator[dict]:
-    """All objects of the lab's manifests."""
-    for path in sorted(MANIFESTS.glob("*.yaml")):
-        yield from yaml.safe_load_all(path.read_text())
 
 
 def test_pods_of_two_nodes_reach_each_other_with_their_own_addresses(lab: Lab) -> None:
@@ -173,10 +166,10 @@ def test_everything_is_gone_after_the_owner_was_killed(how: signal.Signals) -> N
 
 def test_manifests_describe_this_lab(lab: Lab) -> None:
     """Their Nodes are the lab's, and every endpoint is the Pod that its targetRef names, where that Pod is."""
-    nodes = {m["metadata"]["name"]: m for m in manifests() if m["kind"] == "Node"}
+    nodes = {m["metadata"]["name"]: m for m in manifest_objects() if m["kind"] == "Node"}
     assert list(nodes.values()) == lab.node_objects()
     endpoints = 0
-    for piece in (m for m in manifests() if m["kind"] == "EndpointSlice"):
+    for piece in (m for m in manifest_objects() if m["kind"] == "EndpointSlice"):
         for endpoint in piece["endpoints"]:
             pod = lab.pods[endpoint["targetRef"]["name"]]
             assert endpoint["addresses"][0] == pod.ips[piece["addressType"] == "IPv6"]
@@ -189,7 +182,7 @@ def test_manifests_describe_this_lab(lab: Lab) -> None:
 def test_control_plane_takes_the_manifests_and_knows_its_users(control_plane: ControlPlane) -> None:
     """The very objects of the demonstration pass a real API server; a user without rights is refused."""
     api = control_plane.api
-    api.create_all(m for m in manifests() if m["metadata"]["name"] not in ("default", "kube-system"))
+    api.create_all(m for m in manifest_objects() if m["metadata"]["name"] not in ("default", "kube-system"))
     services = {s["metadata"]["name"]: s for s in api.list("Service", "shop")}
     assert services["web"]["spec"]["clusterIP"] == "10.96.0.10"
     assert services["front"]["status"]["loadBalancer"]["ingress"][0]["ip"] == "198.19.0.12"

@@ -91,7 +91,7 @@ def recorded_processes(prefix: str) -> list[int]:
 def remove(prefix: str) -> None:
     """Ends all processes of a lab and takes its namespaces and its directory away; nothing there is fine, too."""
     kill_and_wait(recorded_processes(prefix))
-    for _ in range(3):
+    for _round in range(3):
         spaces = namespaces(prefix)
         # A process may start another one while we look, so look again until there is nothing left.
         for space in spaces:

@@ -23,10 +23,11 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
 from collection_tree import collections_path
 
 from lab.claim import BASE, LabError, labs
@@ -171,7 +172,7 @@ class Lab(Ground):
             name,
             *(f"addr add {v4}/24 dev eth0" for v4, _v6 in addresses),
             *(f"addr add {v6}/64 dev eth0 preferred_lft {'forever' if v6 == first[1] else 0}" for _v4, v6 in addresses),
-            *(f"route add default via {ip.split('/')[0]}" for ip in FABRIC),
+            *(f"route add default via {ip.partition('/')[0]}" for ip in FABRIC),
         )
 
     def _add_pod(self, pod: Pod) -> None:
@@ -317,6 +318,13 @@ class Lab(Ground):
             }
             for node in self.nodes.values()
         ]
+
+
+def manifest_objects() -> Iterator[dict[str, Any]]:
+    """The objects of the lab's manifests, one by one."""
+    for path in sorted(MANIFESTS.glob("*.yaml")):
+        found = yaml.safe_load(path.read_text())
+        yield from found["items"] if found["kind"] == "List" else [found]
 
 
 def how_to_use(inventory: Path) -> str:

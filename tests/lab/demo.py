@@ -19,16 +19,13 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lab.claim import LabError, clean_exit, labs, namespaces
-from lab.cluster import MANIFESTS, Lab, how_to_use
+from lab.cluster import MANIFESTS, Lab, how_to_use, manifest_objects
 from lab.control_plane import ControlPlane
 
 REQUESTS = 10
@@ -52,14 +49,6 @@ def say(text: str) -> None:
     print(f"[{time.monotonic() - BEGAN:5.1f} s] {text}", flush=True)
 
 
-def objects() -> Iterator[dict[str, Any]]:
-    """The objects of the manifests, without what every cluster has."""
-    for path in sorted(MANIFESTS.glob("*.yaml")):
-        for manifest in yaml.safe_load_all(path.read_text()):
-            if manifest["metadata"]["name"] not in BUILT_IN:
-                yield manifest
-
-
 def source_variables(source: str, stack: contextlib.ExitStack, keep: bool) -> dict[str, Any]:
     """The variables that say where the cluster's state comes from; starts a control plane if that is where."""
     if source == "manifests":
@@ -72,7 +61,7 @@ def source_variables(source: str, stack: contextlib.ExitStack, keep: bool) -> di
         plane.keep()
     else:
         stack.callback(plane.close)
-    count = plane.api.create_all(objects())
+    count = plane.api.create_all(m for m in manifest_objects() if m["metadata"]["name"] not in BUILT_IN)
     say(f"The API server holds {count} objects: Nodes, Namespaces, Services and EndpointSlices.")
     return {"cluster_snapshot_source": "cluster", "cluster_snapshot_kubeconfig": str(plane.kubeconfig())}
 
@@ -91,7 +80,7 @@ def ask(lab: Lab, client: str, what: str, url: str) -> Row:
     """Ten requests, one connection each."""
     who: Counter[str] = Counter()
     answered = 0
-    for _ in range(REQUESTS):
+    for _request in range(REQUESTS):
         status, body = lab.http(client, url)
         answered += status == 200
         who[body.split("\n")[0] if status == 200 else f"no answer: {body}"] += 1

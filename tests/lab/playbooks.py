@@ -100,6 +100,6 @@ def run_playbook(
     return PlaybookRun(
         done.returncode,
         said,
-        {host: int(changed) for host, _ok, changed, *_ in recap},
+        {host: int(changed) for host, _ok, changed, _unreachable, _failed in recap},
         {host: int(unreachable) + int(failed) for host, _ok, _changed, unreachable, failed in recap},
     )

@@ -25,7 +25,7 @@ def _crc32c_table() -> list[int]:
     table = []
     for byte in range(256):
         rest = byte
-        for _ in range(8):
+        for _bit in range(8):
             rest = (rest >> 1) ^ 0x82F63B78 if rest & 1 else rest >> 1
         table.append(rest)
     return table
@@ -42,9 +42,9 @@ def crc32c(data: bytes) -> int:
     return crc ^ 0xFFFFFFFF
 
 
-def packet(source_port: int, port: int, tag: int, chunk: bytes) -> bytes:
-    """An SCTP packet of one chunk."""
-    head = struct.pack("!HHI", source_port, port, tag)
+def packet(of: int, to: int, tag: int, chunk: bytes) -> bytes:
+    """An SCTP packet of one chunk, from port `of` to port `to`."""
+    head = struct.pack("!HHI", of, to, tag)
     return head + struct.pack("<I", crc32c(head + b"\0\0\0\0" + chunk)) + chunk
 
 

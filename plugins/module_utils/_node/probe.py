@@ -122,7 +122,7 @@ def probe(target: ProbeTarget) -> ProbeResult:
     port = target.port or DEFAULT_PORTS.get(target.protocol, 0)
     result = ProbeResult(target, host, port, {}, {}, [])
     attempt = ATTEMPTS[target.protocol]
-    for _ in range(target.attempts):
+    for _attempt in range(target.attempts):
         try:
             who, seconds = attempt(target, host, port)
         except Failure as failure:
@@ -205,7 +205,8 @@ def _dns(target: ProbeTarget, host: str, port: int) -> tuple[str, float]:
     try:
         answer = dns_client.ask(host, port, target.query, target.record_type, target.timeout)
     except dns_client.NoAnswer as error:
-        raise Failure(_reason(error.__cause__) if isinstance(error.__cause__, OSError) else "no DNS") from error
+        cause = error.__cause__
+        raise Failure(_reason(cause) if isinstance(cause, OSError) else "no DNS") from None
     seconds = time.monotonic() - began
     if answer.rcode != "NOERROR":
         raise Failure(answer.rcode)

@@ -264,7 +264,7 @@ def main() -> int:
     passed = failed = deviating = 0
     free: queue.SimpleQueue[PacketLab] = queue.SimpleQueue()
     with contextlib.ExitStack() as stack:
-        for _ in range(args.jobs):
+        for _lab in range(args.jobs):
             free.put(stack.enter_context(PacketLab()))
 
         def one(name: str) -> tuple[Replay, float]:
