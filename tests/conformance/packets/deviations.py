@@ -19,7 +19,7 @@ FILE = Path(__file__).resolve().parent / "deviations.yaml"
 class Deviation(NamedTuple):
     """`case` and `probe` are globs for the case's name and the check's label; `modes` are those that deviate.
 
-    `recorded` is the result that kube-proxy showed, `ours` that of the collection; no other pair is meant. With `as_in`,
+    `recorded` is the result that kube-proxy showed, `ours` that of the collection; no other pair counts. With `as_in`,
     only checks are meant for which kube-proxy in that other mode showed `ours`.
     """
 
