@@ -13,8 +13,8 @@ description:
   - Reads Nodes, Namespaces, Services, EndpointSlices, Endpoints and ServiceCIDRs from an API server, from manifests or
     from an older snapshot, and writes them as one canonical file. The other modules of this collection read nothing
     else of the cluster.
-  - It is meant to run on the controller, with C(delegate_to); the role P(kubenode.servicenet.cluster_snapshot#role) does
-    that and hands the file to the nodes.
+  - It is meant to run on the controller, with C(delegate_to); the role
+    P(kubenode.servicenet.cluster_snapshot#role) does that and hands the file to the nodes.
   - The same cluster state always gives the same file. Only what the rules and DNS records need gets into it, in no
     case Secrets or the contents of Pods. It shows the topology of the cluster, so its mode is C(0640).
   - An object that is broken or hostile is left out with a warning that names it; all others go on. If the source can't
@@ -44,8 +44,8 @@ options:
   manifests:
     description:
       - Files and directories with Kubernetes objects in YAML (many documents in a file are fine) or JSON, single or in
-        lists. Of a directory all files that end in C(.yaml), C(.yml) or C(.json) are read, at any depth, in the order
-        of their names.
+        lists. Of a directory all files that end in C(.yaml), C(.yml) or C(.json) and aren't hidden are read, at any
+        depth, in the order of their names.
       - Of objects with the same kind and name the first one is used.
     type: list
     elements: path

@@ -125,7 +125,8 @@ def objects_of(listed: Listed, server: str, refused: list[ObjectError]) -> Itera
             page = json.loads(pages.pop())
         except (ValueError, RecursionError):
             raise _no_list(server, listed.resource) from None
-        items = page.get("items") if isinstance(page, dict) else ()
+        # An empty list has its items, too; without them it is something else, and not the news that all is gone.
+        items = page.get("items", ()) if isinstance(page, dict) else ()
         if items is not None and not isinstance(items, list):
             raise _no_list(server, listed.resource)
         for item in items or ():

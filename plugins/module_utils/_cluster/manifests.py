@@ -33,19 +33,11 @@ _BOTTOMLESS = object()
 
 
 def find_files(paths: Sequence[str]) -> list[str]:
-    """The files of the paths in a fixed order; of a directory all that end in one of SUFFIXES, at any depth."""
+    """The files of the paths in a fixed order; of a directory, at any depth, what ends in SUFFIXES and is not hidden."""
     found: list[str] = []
     for path in paths:
         if os.path.isdir(path):
-            inside = [
-                os.path.join(folder, name)
-                for folder, _folders, names in os.walk(path)
-                for name in names
-                if name.endswith(SUFFIXES) and not name.startswith(".")
-            ]
-            if not inside:
-                raise OptionError(f"The directory {path} of manifests has no file that ends in {', '.join(SUFFIXES)}.")
-            found += sorted(inside)
+            found += _files_inside(path)
         elif os.path.exists(path):
             found.append(path)
         else:
@@ -55,6 +47,17 @@ def find_files(paths: Sequence[str]) -> list[str]:
     for path in found:
         once.setdefault(os.path.realpath(path), path)
     return list(once.values())
+
+
+def _files_inside(directory: str) -> list[str]:
+    found: list[str] = []
+    for folder, folders, names in os.walk(directory):
+        # What is hidden (.git, .github) is not meant.
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [os.path.join(folder, name) for name in names if name.endswith(SUFFIXES) and not name.startswith(".")]
+    if not found:
+        raise OptionError(f"The directory {directory} of manifests has no file that ends in {', '.join(SUFFIXES)}.")
+    return sorted(found)
 
 
 def read_manifests(files: Sequence[str], refused: list[ObjectError]) -> Iterator[dict[str, Any]]:

@@ -120,6 +120,7 @@ def test_metadata_after_the_items_is_found() -> None:
         b"[]",
         b"7",
         b'{"kind": "Status"}',
+        b'{"kind": "Status", "metadata": {}}',
         b'{"metadata": {}, "items": {"a": 1}}',
         b'{"metadata": {}, "items": [',
         b'{"metadata": {}, "items": [' + b"[" * 100_000,

@@ -28,7 +28,7 @@ def names(found: list[dict[str, Any]]) -> list[str]:
 
 
 def test_files_of_directories_are_sorted_and_read_once(tmp_path: Path) -> None:
-    for name in ("b.yaml", "a.yml", "deep/er/c.json", ".hidden.yaml", "notes.txt"):
+    for name in ("b.yaml", "a.yml", "deep/er/c.json", ".hidden.yaml", ".git/d.yaml", "notes.txt"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
