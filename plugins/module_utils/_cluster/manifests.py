@@ -33,7 +33,7 @@ _BOTTOMLESS = object()
 
 
 def find_files(paths: Sequence[str]) -> list[str]:
-    """The files of the paths in a fixed order; of a directory, at any depth, what ends in SUFFIXES and is not hidden."""
+    """The files of the paths in a fixed order; of a directory, at any depth, what ends in SUFFIXES and isn't hidden."""
     found: list[str] = []
     for path in paths:
         if os.path.isdir(path):
