@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from . import dns_names, model
+from . import dns_names, model, slices
 from .errors import ObjectError
 from .values import Broken, shown
 
