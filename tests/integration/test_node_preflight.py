@@ -31,7 +31,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.table im
     PortRules,
     Target,
 )
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node import addresses, others, sysctl
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node import addresses, listeners, others, sysctl
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.iptables_tool import VARIANTS
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.preflight_facts import FEATURES, gather, probe
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.sysctl import Settings
@@ -137,6 +137,28 @@ def test_a_process_on_a_node_port_is_named() -> None:
     assert "node port 30080/TCP of Service shop/web" in warning
     assert f"(process {os.getpid()})" in warning
     assert report().warnings == ()
+
+
+def test_netlink_and_the_tables_show_the_same_sockets() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 30080)) as first,
+        socket.create_server(("::", 30080), family=socket.AF_INET6),
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as third,
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as fourth,
+        socket.create_connection(("127.0.0.1", 30080)),
+    ):
+        third.bind(("0.0.0.0", 30053))
+        fourth.bind(("::1", 30053))
+        asked = sorted(one for kind in listeners.KINDS for one in listeners._ask(kind))
+        assert asked == sorted(one for kind in listeners.KINDS for one in listeners._read(kind))
+        assert [one[:3] for one in asked] == [
+            ("TCP", "127.0.0.1", 30080),
+            ("TCP", "::", 30080),
+            ("UDP", "0.0.0.0", 30053),
+            ("UDP", "::1", 30053),
+        ]
+        assert asked[0].inode == os.fstat(first.fileno()).st_ino
+        assert listeners.sockets({("UDP", 30053)}) == [one for one in asked if one.protocol == "UDP"]
 
 
 # ---- kube-proxy

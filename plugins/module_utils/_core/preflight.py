@@ -35,6 +35,7 @@ HOLDERS = ("nodelocaldns", "kube-ipvs0")
 KIND_NAMES = {CLUSTER_IP: "ClusterIP", LOAD_BALANCER: "LoadBalancer IP", EXTERNAL_IP: "external IP"}
 
 CONNTRACK_FULL_PERCENT = 90
+FORWARD_CHAIN = "chain FORWARD of "
 STRICT_RP_FILTER = "1"
 
 
@@ -138,10 +139,12 @@ def _no_routes(facts: NodeFacts, rules: Sequence[PortRules], options: PreflightO
 
 
 def _forwarding_dropped(facts: NodeFacts, options: PreflightOptions) -> list[str]:
-    if not facts.forward_drops or options.accepts_forwarding or options.mode == "userspace":
+    # What is accepted in the chain FORWARD is still dropped by the chain of another table.
+    drops = [one for one in facts.forward_drops if not (options.accepts_forwarding and one.startswith(FORWARD_CHAIN))]
+    if not drops or options.mode == "userspace":
         return []
     sentence = (
-        f"Forwarded packets that no rule accepts are dropped ({listed(facts.forward_drops)}), as Docker and firewalld"
+        f"Forwarded packets that no rule accepts are dropped ({listed(drops)}), as Docker and firewalld"
         " set it up: accept those from and to the Pod network there, or put its devices into firewalld's trusted zone."
     )
     return [sentence]

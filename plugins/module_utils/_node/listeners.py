@@ -12,13 +12,36 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import socket
 import struct
-from typing import Container, Iterable, NamedTuple
+from typing import Collection, Iterable, NamedTuple
 
 from .files import read_bytes
+from .netlink import NETLINK_SOCK_DIAG, Netlink, NetlinkError
 
-# The state in which a socket waits: LISTEN for TCP; for UDP, which has no connections, "not connected".
-TABLES = (("TCP", "tcp", "0A"), ("TCP", "tcp6", "0A"), ("UDP", "udp", "07"), ("UDP", "udp6", "07"))
+SOCK_DIAG_BY_FAMILY = 20
+REQUEST = struct.Struct("=BBBxI48x")
+# Of the answer: port and address of this end; further on the inode.
+OWN_END = struct.Struct(">4xHxx16s")
+INODE = struct.Struct("=68xI")
+
+
+class _Kind(NamedTuple):
+    """One kind of sockets. ``waiting``: the state in which they wait. TCP listens, UDP is not connected."""
+
+    protocol: str
+    table: str
+    family: int
+    number: int
+    waiting: int
+
+
+KINDS = (
+    _Kind("TCP", "tcp", socket.AF_INET, socket.IPPROTO_TCP, 10),
+    _Kind("TCP", "tcp6", socket.AF_INET6, socket.IPPROTO_TCP, 10),
+    _Kind("UDP", "udp", socket.AF_INET, socket.IPPROTO_UDP, 7),
+    _Kind("UDP", "udp6", socket.AF_INET6, socket.IPPROTO_UDP, 7),
+)
 
 
 class Socket(NamedTuple):
@@ -30,25 +53,48 @@ class Socket(NamedTuple):
     inode: int
 
 
-def _address(text: str) -> str:
-    """The kernel prints addresses as 32-bit words in the order of the host."""
-    words = [struct.pack("=I", int(text[start : start + 8], 16)) for start in range(0, len(text), 8)]
-    return str(ipaddress.ip_address(b"".join(words)))
-
-
-def sockets(wanted: Container[tuple[str, int]]) -> list[Socket]:
+def sockets(wanted: Collection[tuple[str, int]]) -> list[Socket]:
     """The waiting sockets among ``wanted`` (protocol, port) pairs."""
     found: list[Socket] = []
-    for protocol, table, waiting in TABLES:
-        text = (read_bytes(f"/proc/thread-self/net/{table}") or b"").decode("ascii", "replace")
-        for line in text.split("\n")[1:]:
-            fields = line.split(None, 10)
-            if len(fields) < 10 or fields[3] != waiting:
-                continue
-            address, _colon, port = fields[1].partition(":")
-            if (protocol, int(port, 16)) in wanted:
-                found.append(Socket(protocol, _address(address), int(port, 16), int(fields[9])))
+    for kind in KINDS:
+        if any(protocol == kind.protocol for protocol, _port in wanted):
+            try:
+                listed = _ask(kind)
+            except NetlinkError:
+                listed = _read(kind)
+            found += [one for one in listed if (one.protocol, one.port) in wanted]
     return found
+
+
+def _ask(kind: _Kind) -> list[Socket]:
+    """Through netlink the kernel looks at the sockets in one state only, however many connections there are."""
+    found: list[Socket] = []
+    size = 4 if kind.family == socket.AF_INET else 16
+    with Netlink(NETLINK_SOCK_DIAG, "list the sockets that wait") as netlink:
+        request = REQUEST.pack(kind.family, kind.number, 0, 1 << kind.waiting)
+        for data, start, _end in netlink.dump(SOCK_DIAG_BY_FAMILY, request):
+            port, packed = OWN_END.unpack_from(data, start)
+            address = str(ipaddress.ip_address(packed[:size]))
+            found.append(Socket(kind.protocol, address, port, INODE.unpack_from(data, start)[0]))
+    return found
+
+
+def _read(kind: _Kind) -> list[Socket]:
+    """The same from the tables that every kernel has."""
+    found: list[Socket] = []
+    text = (read_bytes(f"/proc/thread-self/net/{kind.table}") or b"").decode("ascii", "replace")
+    for line in text.split("\n")[1:]:
+        fields = line.split(None, 10)
+        if len(fields) >= 10 and int(fields[3], 16) == kind.waiting:
+            address, _colon, port = fields[1].partition(":")
+            found.append(Socket(kind.protocol, _address(address), int(port, 16), int(fields[9])))
+    return found
+
+
+def _address(text: str) -> str:
+    """The tables show addresses as 32-bit words in the order of the host."""
+    words = [struct.pack("=I", int(text[start : start + 8], 16)) for start in range(0, len(text), 8)]
+    return str(ipaddress.ip_address(b"".join(words)))
 
 
 def owners(inodes: Iterable[int]) -> dict[int, str]:

@@ -21,6 +21,7 @@ from typing import Iterator, Sequence
 from .._core.errors import ServicenetError
 
 NETLINK_ROUTE = 0
+NETLINK_SOCK_DIAG = 4
 NETLINK_NETFILTER = 12
 
 NLM_F_REQUEST = 0x01

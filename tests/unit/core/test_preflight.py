@@ -261,7 +261,10 @@ def test_a_setting_that_can_not_be_changed_is_a_warning() -> None:
 def test_a_filter_that_drops_what_is_forwarded() -> None:
     here = facts(forward_drops=("chain FORWARD of nftables table ip filter",))
     assert "chain FORWARD of nftables table ip filter" in the_warning(problems(here, [], OPTIONS))
-    assert problems(here, [], OPTIONS._replace(accepts_forwarding=True)).warnings == ()
+    accepting = OPTIONS._replace(accepts_forwarding=True)
+    assert problems(here, [], accepting).warnings == ()
+    firewalld = facts(forward_drops=("nftables table inet firewalld",))
+    assert "inet firewalld" in the_warning(problems(firewalld, [], accepting))
     assert problems(here, [], OPTIONS._replace(mode="userspace")).warnings == ()
 
 

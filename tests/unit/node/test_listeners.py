@@ -2,7 +2,7 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Sockets as the kernel's tables show them."""
+"""Sockets as the kernel's tables show them, where it can't be asked through netlink."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node import listeners
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node.netlink import NetlinkError
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 REST = "00000000:00000000 00:00000000 00000000     0        0"
@@ -27,6 +28,11 @@ TABLES = {
 def tables(monkeypatch: pytest.MonkeyPatch) -> None:
     if sys.byteorder != "little":
         pytest.fail("the tables of this test are those of a little-endian machine")
+
+    def no_netlink(_kind: object) -> None:
+        raise NetlinkError("list", 2)
+
+    monkeypatch.setattr(listeners, "_ask", no_netlink)
     monkeypatch.setattr(listeners, "read_bytes", lambda path: TABLES[path.rsplit("/", 1)[1]].encode())
 
 
