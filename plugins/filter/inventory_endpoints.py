@@ -26,7 +26,7 @@ def inventory_endpoints(
     """The entries with the hosts of their groups."""
     made = []
     for entry in entries:
-        group = entry.get("group")
+        group = str(entry.get("group"))
         if group not in groups:
             raise AnsibleFilterError(f"The inventory has no group {group!r}, whose hosts a Service shall have.")
         given = {name: value for name, value in entry.items() if name not in ("group", "ports")}

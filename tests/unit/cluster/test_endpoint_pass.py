@@ -1,0 +1,203 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One pass against an API server in memory: what is written in which order, and what follows an error."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from conformance.endpoints.builders import node, pod, service
+
+from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.client import (
+    Answer,
+    Client,
+    ClusterError,
+    ConnectionFailedError,
+)
+from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.endpoint_pass import (
+    ROUNDS,
+    PassOptions,
+    run_pass,
+)
+
+ONE_WORKER = PassOptions(workers=1)
+
+
+class Server:
+    """Keeps objects; `refuse` may answer a write instead, or raise."""
+
+    def __init__(self, *objects: dict[str, Any]) -> None:
+        self.objects = {(each["kind"].lower() + "s", each["metadata"]["name"]): each for each in objects}
+        self.writes: list[tuple[str, str]] = []
+        self.reads = 0
+        self.version = 0
+        self.refuse = lambda _method, _path, _body: None
+
+    def client(self) -> Client:
+        return Client(self, "https://198.18.0.1:6443", lambda _seconds: None)
+
+    def __call__(self, method: str, path: str, _query: Any, _headers: Any, body: bytes | None) -> Answer:
+        parts = path.split("/")
+        plural = "endpointslices" if "endpointslices" in parts else parts[-1 if method in ("GET", "POST") else -2]
+        if method == "GET":
+            self.reads += 1
+            if parts[-1] == "kube-controller-manager":
+                return Answer(404, {}, b"{}")
+            names = {"endpoints": "endpointss"}
+            items = [
+                json.loads(json.dumps(each))
+                for (kind, _name), each in self.objects.items()
+                if kind == names.get(plural, plural)
+            ]
+            return Answer(200, {}, json.dumps({"metadata": {}, "items": items}).encode())
+        given = json.loads(body or b"{}")
+        refused = self.refuse(method, path, given)
+        if refused is not None:
+            return refused
+        name = given["metadata"]["name"] if method == "POST" else parts[-1]
+        self.writes.append((method, name))
+        key = (plural, name)
+        if method == "DELETE":
+            self.objects.pop(key)
+        else:
+            self.version += 1
+            given["metadata"].update(uid="uid-" + name, resourceVersion=str(self.version))
+            self.objects[key] = given
+        return Answer(200, {}, b"{}")
+
+
+def run(server: Server, options: PassOptions = ONE_WORKER, **more: Any) -> dict[str, Any]:
+    return run_pass(server.client(), options, lambda _done, _total: None, lambda _seconds: None, **more)
+
+
+def answer(status: int, message: str = "no") -> Answer:
+    return Answer(status, {}, json.dumps({"message": message}).encode())
+
+
+def three_services() -> Server:
+    return Server(node(), pod(1), *(service(name, selector={"app": "web"}) for name in ("a", "b", "c")))
+
+
+def test_a_second_pass_sends_no_write() -> None:
+    server = three_services()
+    assert run(server)["counts"] == {"created": 3, "updated": 0, "deleted": 0}
+    written = list(server.writes)
+    assert run(server)["changed"] is False
+    assert server.writes == written
+
+
+def test_a_missing_right_stops_everything_and_is_named() -> None:
+    server = three_services()
+    server.refuse = lambda *_request: answer(403, "forbidden")
+    with pytest.raises(ClusterError, match=r"0 writes were done, 3 were not.*grant the verb create") as caught:
+        run(server)
+    assert caught.value.status == 403
+    assert server.writes == []
+
+
+def test_one_refused_object_does_not_stop_the_others() -> None:
+    server = three_services()
+    server.refuse = lambda _method, _path, body: answer(422, "bad") if body["metadata"]["name"][0] == "b" else None
+    with pytest.raises(ClusterError, match=r"2 writes were done, 1 were not.*create EndpointSlice shop/b-.*bad"):
+        run(server)
+    assert [name[0] for _method, name in server.writes] == ["a", "c"]
+
+
+@pytest.mark.parametrize("status", [409, 500, 503])
+def test_what_may_pass_is_tried_again_after_reading_again(status: int) -> None:
+    server = three_services()
+    left = [2]
+
+    def refuse(*_request: object) -> Answer | None:
+        left[0] -= 1
+        return answer(status) if left[0] >= 0 else None
+
+    server.refuse = refuse
+    assert run(server)["counts"] == {"created": 3, "updated": 0, "deleted": 0}
+    assert len(server.writes) == 3
+
+
+def test_a_write_that_was_done_although_the_connection_broke_is_not_done_twice() -> None:
+    server = three_services()
+
+    def refuse(method: str, path: str, body: dict[str, Any]) -> None:
+        server.refuse = lambda *_request: None
+        server(method, path, {}, {}, json.dumps(body).encode())
+        raise ConnectionFailedError("breaks the connection", True)
+
+    server.refuse = refuse
+    assert run(server)["counts"]["created"] == 2
+    assert [name[0] for _method, name in server.writes] == ["a", "b", "c"]
+
+
+def test_what_never_passes_is_given_up() -> None:
+    server = three_services()
+    server.refuse = lambda *_request: answer(500, "etcd")
+    with pytest.raises(ClusterError, match=r"0 writes were done, 3 were not; the next run completes them\..*etcd"):
+        run(server)
+    assert server.reads == ROUNDS * 6
+
+
+def test_progress_is_told() -> None:
+    told: list[tuple[int, int]] = []
+    run_pass(three_services().client(), ONE_WORKER, lambda done, total: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_deletion_names_what_it_deletes() -> None:
+    server = three_services()
+    run(server)
+    bodies: list[dict[str, Any]] = []
+    server.refuse = lambda _method, _path, body: bodies.append(body)
+    assert run(server, ONE_WORKER._replace(state="absent"))["counts"]["deleted"] == 3
+    assert all(each["preconditions"]["uid"] and each["preconditions"]["resourceVersion"] for each in bodies)
+
+
+def test_hosts_of_the_inventory() -> None:
+    server = Server(service("db", selector=None), service("web"), node())
+    hosts = [
+        {"address": "198.18.0.1", "hostname": "db-1"},
+        {"address": "198.18.0.2", "ports": {"": "8080"}},
+        {"address": "FD00::1"},
+    ]
+    entry = {"service": "db", "namespace": "shop", "probe": "none", "hosts": hosts}
+    run(server, ONE_WORKER._replace(inventory=[entry]))
+    slices = [each for (kind, _name), each in server.objects.items() if kind == "endpointslices"]
+    ours = [each for each in slices if "inventory." in str(each["metadata"]["labels"])]
+    assert sorted((each["ports"][0]["port"], each["endpoints"][0]["addresses"][0]) for each in ours) == [
+        (80, "198.18.0.1"),
+        (8080, "198.18.0.2"),
+    ]
+    assert all(each["endpoints"][0]["conditions"]["ready"] for each in ours)
+    # What is not mentioned stays; an empty list removes it.
+    assert run(server)["changed"] is False
+    assert run(server, ONE_WORKER._replace(inventory=[]))["counts"]["deleted"] == 2
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        ({"address": "db.example"}, "'db.example' of the host db.example"),
+        ({"address": "198.18.0.1", "ports": {"": 0}}, "0 is no port"),
+    ],
+)
+def test_hosts_that_cannot_be_endpoints(host: dict[str, Any], message: str) -> None:
+    server = Server(service("db", selector=None))
+    entry = {"service": "db", "namespace": "shop", "probe": "none", "hosts": [host]}
+    with pytest.raises(Exception, match=message):
+        run(server, ONE_WORKER._replace(inventory=[entry]))
+    assert server.writes == []
+
+
+def test_a_service_that_cannot_have_hosts_is_a_warning() -> None:
+    server = Server(service("web"), node())
+    entries = [{"service": name, "namespace": "shop", "probe": "none", "hosts": []} for name in ("web", "none")]
+    warnings = run(server, ONE_WORKER._replace(inventory=entries))["warnings"]
+    assert warnings == [
+        "Service shop/web can't have hosts of the inventory behind it: its endpoints come from elsewhere.",
+        "Service shop/none can't have hosts of the inventory behind it: it does not exist.",
+    ]
