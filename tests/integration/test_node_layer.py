@@ -263,7 +263,7 @@ def insert(flows: list[Flow]) -> None:
 
 @pytest.mark.soak
 def test_many_flows_take_little_time(full_figures: bool) -> None:
-    """A pass over 100,000 flows, 1,000 of them stale, takes less than a second."""
+    """A pass over 100,000 flows, 1,000 of them stale, takes less than a second of one core."""
     count = 100_000 if full_figures else 20_000
     insert(
         [
@@ -272,10 +272,10 @@ def test_many_flows_take_little_time(full_figures: bool) -> None:
         ]
     )
     frontends = {(VIP, 53): frozenset({("198.18.0.6", 53)})}
-    begin = time.monotonic()
+    begin = time.process_time()
     found = stale(conntrack.udp_flows(4), frontends, {}, set())
     deleted = conntrack.delete(found)
-    spent = time.monotonic() - begin
+    spent = time.process_time() - begin
     print(f"{count} flows: {spent:.3f} s")
     assert deleted == count // 100
     assert spent < 1.0
