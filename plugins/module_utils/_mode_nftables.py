@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._core import nftables, nftables_changes, nftables_listing, nftables_live, text_nftables
 from ._core.errors import PreflightError, ToolError
@@ -30,6 +30,18 @@ FAMILIES = (4, 6)
 FORGET_ATTEMPTS = 5
 
 
+class _Known(NamedTuple):
+    """What our tables hold at a generation of nftables: every transaction of any program is one more."""
+
+    generation: int
+    program: Program
+
+
+def _after(program: Program, changes: Changes) -> Program:
+    held = {**program, **{name: new for name, (_old, new) in changes.items()}}
+    return {name: content for name, content in held.items() if content is not None}
+
+
 class NftablesMode:
     """Implements ``_runner.Mode``."""
 
@@ -40,18 +52,25 @@ class NftablesMode:
     def __init__(self, settings: Settings, run: Runner) -> None:
         self.compiler = NftablesCompiler(settings)
         self.tool = NftTool(run)
+        self._known: _Known | None = None
+        self._planned: tuple[Changes, list[Step]] = ({}, [])
 
     def token(self) -> str:
         """The generation of nftables; any program moves it."""
         return generation.token()
 
     def read(self) -> Program:
-        """Our tables, one listing each."""
+        """Our tables, one listing each. After our own transactions, if no other came between, without a listing."""
+        if self._known is not None and self._known.generation == generation.nf_tables_generation():
+            return dict(self._known.program)
+        before = generation.nf_tables_generation()
         program: Program = {}
         for family in FAMILIES:
             listing = self.tool.list_table(text_nftables.table(family))
             if listing is not None:
                 program.update(nftables_listing.program(listing, family, self.compiler))
+        if before is not None and before == generation.nf_tables_generation():
+            self._known = _Known(before, dict(program))
         return program
 
     def frontends(self, program: Program) -> list[LiveFrontend]:
@@ -73,7 +92,9 @@ class NftablesMode:
         if any(nftables.parts(name)[1] == "table" and new is not None for name, (_old, new) in changes.items()):
             self._preflight()
         made = nftables_changes.transactions(self.compiler, changes)
-        return [Step(f"nft ({one.title})", one.text, one.undo) for one in made]
+        steps = [Step(f"nft ({one.title})", one.text, one.undo) for one in made]
+        self._planned = (changes, steps)
+        return steps
 
     def _preflight(self) -> None:
         """Asks once, before the tables are made, whether nft and the kernel know every form that is used.
@@ -97,33 +118,43 @@ class NftablesMode:
     def apply(self, step: Step, undo: bool = False) -> None:
         """nft -f, and what the step asks of the memory of session affinity."""
         transaction = step.undo if undo else step.text
+        known, self._known = self._known, None
         if not transaction:
             return
+        commits = 0
         remember, forget = nftables_changes.deeds(transaction)
         if not forget:
             self.tool.commit(transaction)
+            commits += 1
         for family, seconds in remember:
             chain = f"learn_{seconds}"
             nft_memory.remember(family, text_nftables.TABLE, chain, "affinity", seconds)
+            commits += 1
         for family in sorted({one.family for one in forget}):
-            self._forget(family, [one for one in forget if one.family == family])
+            commits += self._forget(family, [one for one in forget if one.family == family])
+        changes, steps = self._planned
+        if known is not None and not undo and any(step is one for one in steps):
+            done = _after(known.program, changes) if step is steps[-1] else known.program
+            self._known = _Known(known.generation + commits, done)
 
-    def _forget(self, family: int, whom: list[Forget]) -> None:
+    def _forget(self, family: int, whom: list[Forget]) -> int:
+        """-> how many transactions that took."""
         table = text_nftables.table(family)
         for attempt in range(FORGET_ATTEMPTS):
             listing = self.tool.list_map(table, "affinity")
             gone = nftables_listing.remembered(listing or "", family, whom)
             if not gone:
-                return
+                return 0
             # Adding what is there changes nothing; what timed out meanwhile is there again, to be deleted.
             lines = text_nftables.elements("add", family, "affinity", [f"{key} : {value}" for key, value in gone])
             lines += text_nftables.elements("delete", family, "affinity", [key for key, _value in gone])
             try:
                 self.tool.commit("".join(f"{line}\n" for line in lines))
-                return
+                return 1
             except ToolError:
                 if attempt == FORGET_ATTEMPTS - 1:
                     raise
+        return 0
 
     def culprit(self, error: ToolError, step: Step) -> str:
         """The element or rule on the line that nft names."""

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from . import text_nftables as text
-from .nftables import Chain, NftablesCompiler, learning_seconds, parts
+from .nftables import Chain, NftablesCompiler, learning_seconds
 from .passes import Changes
 
 _LEARN = ("learn", "nodeport_learn")
@@ -71,9 +71,12 @@ def samples(compiler: NftablesCompiler, families: Iterable[int]) -> dict[str, st
     """What has to be possible -> a transaction that uses every form of it, to be checked and never committed."""
     text_of = {"its maps and sets": "", "its chains": "", "balancing": ""}
     for family in families:
-        maps = [f"add table {text.table(family)}", *(text.declaration(family, name) for name in text.COLLECTIONS)]
+        where = text.table(family)
+        # As if there were none: what another version left does not count.
+        maps = [f"add table {where}", f"delete table {where}", f"add table {where}"]
+        maps += [text.declaration(family, name) for name in text.COLLECTIONS]
         chains = [line for name, made in compiler.chains(family).items() for line in _chain(family, name, made)]
-        balancing = [f"add chain {text.table(family)} recall"]
+        balancing = [f"add chain {where} recall"]
         for name in _SAMPLES:
             balancing += text.chain(family, name, "", compiler.balancing(family, name) or ())
         text_of["its maps and sets"] += _text([maps])
@@ -112,10 +115,11 @@ class _Half:
         self.chains: dict[str, tuple[text.Rules | None, text.Rules | None]] = {}
         self.foreign: list[str] = []
         self.elements: dict[str, dict[str, tuple[str | None, str | None]]] = {}
+        prefix = f"{family}/"
         for name, change in changes.items():
-            of, kind, key = parts(name)
-            if of != family:
+            if not name.startswith(prefix):
                 continue
+            _family, kind, key = name.split("/", 2)
             if kind == "table":
                 self.table = change
             elif kind == "chain":
@@ -124,6 +128,8 @@ class _Half:
                 self.foreign.append(key)
             else:
                 self.elements.setdefault(kind, {})[key] = change
+        # The chains that new elements lead to.
+        self.destinations = self._find_destinations()
         self.gone = self.table is not None and self.table[1] is None
         self.fresh = self.table is not None and self.table[1] is not None
         self.rebuilt = self.fresh and self.table is not None and self.table[0] is not None
@@ -217,18 +223,18 @@ class _Half:
     def _is_own(self, chain: str) -> bool:
         return bool(learning_seconds(chain)) or self.compiler.balancing(self.family, chain) is not None
 
-    def _destinations(self) -> set[str]:
-        """The chains that new elements lead to."""
+    def _find_destinations(self) -> set[str]:
         return {
             new.split(_GOTO, 1)[1]
-            for changes in self.elements.values()
+            for kind, changes in self.elements.items()
+            if text.COLLECTIONS[kind].data == "verdict"
             for _old, new in changes.values()
             if new is not None and _GOTO in new
         }
 
     def _learning_seconds(self) -> list[int]:
         """The timeouts of the chains that new elements lead to."""
-        return sorted({learning_seconds(chain) for chain in self._destinations()} - {0})
+        return sorted({learning_seconds(chain) for chain in self.destinations} - {0})
 
     def _table(self) -> str:
         return f'add table {text.table(self.family)} {{ comment "servicenet {self.compiler.version}"; }}'
@@ -245,7 +251,7 @@ class _Half:
         """The chains that new elements lead to, those found damaged, and those of the frame that differ."""
         lines: list[str] = []
         frame = self._frame()
-        wanted = self._destinations() | {name for name, (_old, new) in self.chains.items() if new is None}
+        wanted = self.destinations | {name for name, (_old, new) in self.chains.items() if new is None}
         for name in sorted(wanted):
             rules = self.compiler.balancing(self.family, name)
             if rules is not None:

@@ -81,8 +81,8 @@ class NftTool:
     def lacking(self, samples: dict[str, str]) -> list[str]:
         """Sentences about the forms that nft or the kernel refuses.
 
-        :param samples: what it is for, as "balancing" -> a transaction that uses it, which is only checked; each
-            is built on those before it.
+        :param samples: what it is for, as "balancing" -> a transaction that uses it, which is only checked; the first
+            that is refused is told, for the others are built on it.
         """
         problems = []
         for what, text in samples.items():
