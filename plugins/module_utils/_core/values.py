@@ -58,20 +58,24 @@ def address(value: object, what: str = "address") -> str:
     return _address(value)
 
 
-@lru_cache(maxsize=200_000)
 def _reason_against_traffic(text: str) -> str:
-    if text.startswith("127.") or text == "::1":
+    """Why an address in canonical text is none for a Service; "" if it is fine."""
+    if ":" in text:
+        group = text.split(":", 1)[0]
+        full = group if len(group) == 4 else ""
+        if full[:3] in ("fe8", "fe9", "fea", "feb"):
+            return "a link-local address"
+        if full[:2] == "ff":
+            return "a multicast address"
+        return {"::1": "a loopback address", "::": "the unspecified address"}.get(text, "")
+    byte = int(text.split(".", 1)[0])
+    if byte == 127:
         return "a loopback address"
-    if text.startswith(("169.254.", "fe80:")):
+    if text.startswith("169.254."):
         return "a link-local address"
-    if text in ("0.0.0.0", "::"):
-        return "the unspecified address"
-    parsed = ipaddress.ip_address(text)
-    if parsed.is_multicast:
+    if 224 <= byte <= 239:
         return "a multicast address"
-    if parsed.is_link_local:
-        return "a link-local address"
-    return ""
+    return "" if byte else "the unspecified address"
 
 
 def routable(value: object, what: str = "address") -> str:
@@ -164,7 +168,7 @@ def mapping(value: object, what: str) -> Mapping[str, Any]:
     """An object; nothing counts as an empty one."""
     if value is None:
         return {}
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         raise Broken(f"{what} must be an object, not {shown(value)}")
     return value
 
