@@ -108,9 +108,6 @@ requirements:
   - jmespath for O(select)
 author:
   - The kubenode.servicenet developers (@kubenode)
-seealso:
-  - plugin: kubenode.servicenet.cluster_snapshot
-    plugin_type: role
 """
 
 EXAMPLES = r"""
