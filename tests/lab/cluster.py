@@ -31,7 +31,7 @@ import yaml
 from collection_tree import collections_path
 
 from lab.claim import BASE, LabError, labs
-from lab.control_plane import ControlPlane
+from lab.control_plane import PEERS, ControlPlane
 from lab.ground import Ground, Worker
 from lab.nodes import Node
 from lab.playbooks import PlaybookRun, inventory, run_playbook
@@ -278,6 +278,7 @@ class Lab(Ground):
                     "cluster_snapshot_path": str(self.directory / "snapshot.jsonl.gz"),
                     "service_proxy_detect_local_mode": "ClusterCIDR",
                     "service_proxy_pod_cidrs": list(CLUSTER_CIDRS),
+                    "cluster_dns_install_path": str(PEERS / "coredns"),
                 }
                 | variables,
             )
