@@ -39,12 +39,12 @@ def tracked(checkout: Path, *patterns: str) -> list[str]:
 
 def verdict(command: tuple[str, ...], directory: Path, **variables: str) -> None:
     """Run a tool of this environment, or of the machine, and fail with all that it said."""
-    beside = Path(sys.executable).parent / command[0]
-    program = str(beside) if beside.exists() else command[0]
+    # Tools start one another, so the environment's programs have to come first however this Python was started.
+    path = os.pathsep.join([str(Path(sys.executable).parent), variables.pop("PATH", os.environ["PATH"])])
     ended = subprocess.run(
-        [program, *command[1:]],
+        ["env", *command],
         cwd=directory,
-        env={**os.environ, "NO_COLOR": "1", **variables},
+        env={**os.environ, "NO_COLOR": "1", "PATH": path, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -20,6 +20,10 @@ TOOLS: dict[str, tuple[str, ...]] = {
     "ruff format": ("ruff", "format", "--check", "--output-format=concise", "."),
     "yamllint": ("yamllint", "--strict", "."),
     "antsibull-changelog": ("antsibull-changelog", "lint"),
+    "antsibull-docs": (
+        *("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck"),
+        *("--validate-collection-refs=self", "--disallow-unknown-collection-refs", "."),
+    ),
 }
 
 

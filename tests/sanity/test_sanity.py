@@ -64,7 +64,6 @@ def test_sanity(checkout: Path, cache: Path) -> None:
     scripts.mkdir(parents=True, exist_ok=True)
     (scripts / GET_PIP).write_text(BOOTSTRAP)
     pythons = interpreters(place / "pythons")
-    environment = Path(sys.executable).parent
     copy = copied(checkout, place / f"run-{os.getpid()}")
     try:
         verdict(
@@ -73,7 +72,7 @@ def test_sanity(checkout: Path, cache: Path) -> None:
             # Its own home keeps our script away from other uses of ansible-test. pip's settings are still the user's.
             HOME=str(home),
             XDG_CONFIG_HOME=os.environ.get("XDG_CONFIG_HOME", str(Path.home() / ".config")),
-            PATH=os.pathsep.join([str(pythons), str(environment), os.environ["PATH"]]),
+            PATH=os.pathsep.join([str(pythons), os.environ["PATH"]]),
         )
     finally:
         shutil.rmtree(place / f"run-{os.getpid()}", ignore_errors=True)
