@@ -76,8 +76,10 @@ class Outcome(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """What a run would do. ``write``: path -> new content; ``remove``: paths; ``keep``: the snapshot to remember."""
+    """What a run would do. ``seen``: the state file that it goes by. ``write``: path -> new content; ``remove``: paths;
+    ``keep``: the snapshot to remember."""
 
+    seen: dict[str, Any]
     outcome: Outcome
     write: dict[str, bytes]
     remove: list[str]
@@ -89,10 +91,11 @@ def present(request: Request) -> Outcome:
     """Makes the files those of the snapshot."""
     refuse_conflicts(request.corefile.listen_addresses, request.corefile.port, request.corefile_path)
     plan = _plan(request)
-    if request.check or (not plan.outcome.changed and plan.record == _read_record(request)):
+    if request.check or (not plan.outcome.changed and plan.record == plan.seen):
         return plan.outcome
     with Lock(os.path.join(request.run_dir, "dns.lock"), request.lock_seconds):
-        plan = _plan(request)
+        if _read_record(request) != plan.seen:
+            plan = _plan(request)  # another run came first
         _remove_leftovers(request.zone_dir)
         # The Corefile names the zones, so it comes after those that are new and before those that go.
         for path, content in plan.write.items():
@@ -166,12 +169,14 @@ def _plan(request: Request) -> _Plan:
     record = _read_record(request)
     made_of = _digest(repr((RECORD, request.zones, request.corefile, request.zone_dir)).encode() + (data or b""))
     if record.get("made_of") == made_of and _as_left(record):
-        return _Plan(Outcome(False, False, [], [], [], record["warnings"], record["facts"]), {}, [], record, None)
+        return _Plan(
+            record, Outcome(False, False, [], [], [], record["warnings"], record["facts"]), {}, [], record, None
+        )
     if request.zones is None or data is None:
-        return _finish(request, _Drafts({}, [], [], {}, {}, [], {}), made_of, None)
+        return _finish(request, record, _Drafts({}, [], [], {}, {}, [], {}), made_of, None)
     found = snapshot.load(data)
     _guard(request, found)
-    return _finish(request, _draft_zones(request, request.zones, found, record), made_of, data)
+    return _finish(request, record, _draft_zones(request, request.zones, found, record), made_of, data)
 
 
 class _Drafts(NamedTuple):
@@ -210,7 +215,7 @@ def _draft_zones(request: Request, options: DnsOptions, found: Snapshot, record:
     return drafts
 
 
-def _finish(request: Request, drafts: _Drafts, made_of: str, keep: bytes | None) -> _Plan:
+def _finish(request: Request, seen: dict[str, Any], drafts: _Drafts, made_of: str, keep: bytes | None) -> _Plan:
     text = corefile.render(corefile.build(request.corefile._replace(zones=tuple(drafts.sources)))).encode()
     before = [line for difference in drafts.differences for line in difference.before]
     after = [line for difference in drafts.differences for line in difference.after]
@@ -245,7 +250,7 @@ def _finish(request: Request, drafts: _Drafts, made_of: str, keep: bytes | None)
         "facts": kept,
     }
     outcome = Outcome(bool(write or remove), current != text, drafts.changed, before, after, warnings, facts)
-    return _Plan(outcome, write, remove, record, keep)
+    return _Plan(seen, outcome, write, remove, record, keep)
 
 
 def _guard(request: Request, new: Snapshot) -> None:
