@@ -412,7 +412,7 @@ def test_the_last_snapshot_is_handed_out_without_the_api_server(site: Site) -> N
 
 
 def test_time_and_memory(filled: ControlPlane, dest: Path, full_figures: bool) -> None:
-    """10,000 Services and slices in the full figures, of which `make test` loads a tenth with a tenth of the time."""
+    """10,000 Services and slices in the full figures; `make test` loads a tenth, and asks for the processor's time."""
     services = 10_000 if full_figures else 1_000
     objects = [raw for raw in malformed.good(services) if raw["metadata"].get("namespace") == "shop"]
     for raw in objects:
@@ -424,9 +424,10 @@ def test_time_and_memory(filled: ControlPlane, dest: Path, full_figures: bool) -
     assert runs[0].result["counts"]["services"] >= services
     assert runs[0].result["changed"]
     assert not runs[1].result["changed"]
-    # A process with the library kubernetes takes a second of its own.
-    limit = LIMIT_SECONDS if full_figures else 1.5 + LIMIT_SECONDS * services / 10_000
-    assert min(run.seconds for run in runs) <= limit
+    if full_figures:
+        assert min(run.seconds for run in runs) <= LIMIT_SECONDS
+    # Other tests may share the processor. To load the library kubernetes takes a second of its own.
+    assert min(run.cpu_seconds for run in runs) <= 1.5 + LIMIT_SECONDS * services / 10_000
     assert max(run.mebibytes for run in runs) <= LIMIT_MEBIBYTES
 
 
