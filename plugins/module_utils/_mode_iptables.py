@@ -26,12 +26,14 @@ from ._node.runner import MissingToolError, Runner
 from ._runner import Step
 
 _LINE = re.compile(r"line:? (\d+)")
+_TARGET = re.compile(r" -[jg] (SERVICENET\S*)$", re.MULTILINE)
 
 
 class IptablesMode:
     """Implements ``_runner.Mode`` for one variant of iptables.
 
     :param variant: ``legacy`` or ``nft``.
+    :param leftover: the other variant if it holds chains of ours.
     """
 
     name = "iptables"
@@ -40,9 +42,15 @@ class IptablesMode:
         *("REJECT", "MARK", "DNAT", "MASQUERADE"),
     )
 
-    def __init__(self, settings: Settings, run: Runner, variant: str) -> None:
+    def __init__(self, settings: Settings, run: Runner, variant: str, leftover: str = "") -> None:
         self.compiler = IptablesCompiler(settings)
         self.variant = self.iptables_variant = variant
+        self.warnings = []
+        if leftover:
+            self.warnings.append(
+                f"iptables-{leftover} still holds rules of this collection, from when the node used that variant:"
+                f" remove them with state absent and variant {leftover}."
+            )
         self.tools = {family: IptablesTool(run, family, variant) for family in settings.view.families}
 
     def token(self) -> str:
@@ -118,8 +126,10 @@ class IptablesMode:
         }
 
     def test(self, step: Step) -> None:
-        """iptables-restore --test."""
-        self._tool(step).test(step.text)
+        """iptables-restore --test. The chains that an earlier step would have made are made for the test."""
+        first, *rest = step.text.splitlines()
+        named = set(_TARGET.findall(step.text)) - {line.split(" ")[0][1:] for line in rest if line.startswith(":")}
+        self._tool(step).test("\n".join([first, *(f":{chain} - [0:0]" for chain in sorted(named)), *rest, ""]))
 
     def apply(self, step: Step, undo: bool = False) -> None:
         """iptables-restore --noflush: the table as a whole or not at all."""
@@ -149,6 +159,7 @@ def make_mode(params: dict[str, Any]) -> Callable[[Settings, Runner], IptablesMo
 
     def make(settings: Settings, run: Runner) -> IptablesMode:
         wanted = "" if params["variant"] == "auto" else params["variant"]
-        return IptablesMode(settings, run, detect(run, settings.view.families, wanted).variant)
+        found = detect(run, settings.view.families, wanted)
+        return IptablesMode(settings, run, found.variant, found.leftover)
 
     return make

@@ -52,6 +52,7 @@ class NftablesMode:
     def __init__(self, settings: Settings, run: Runner) -> None:
         self.compiler = NftablesCompiler(settings)
         self.tool = NftTool(run)
+        self.warnings: list[str] = []
         self._known: _Known | None = None
         self._planned: tuple[Changes, list[Step]] = ({}, [])
 

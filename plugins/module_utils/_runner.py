@@ -27,6 +27,7 @@ from ._core.snapshot import Snapshot
 from ._core.table import ServiceTable
 from ._node import addresses, conntrack, files, sysctl
 from ._node.lock import Lock
+from ._node.netlink import NetlinkError
 from ._node.runner import MissingToolError
 
 # The layout of the state file; another number makes a full pass.
@@ -48,12 +49,13 @@ class Step(NamedTuple):
 
 class Mode(Protocol):
     """The node's half of a mode. ``compiler`` is the pure one. ``features`` of iptables that preflight has to find, for
-    the variant of iptables that the mode uses, "" for none."""
+    the variant of iptables that the mode uses, "" for none. ``warnings`` are sentences about what making it showed."""
 
     name: str
     compiler: Compiler
     features: tuple[str, ...]
     iptables_variant: str
+    warnings: list[str]
 
     def token(self) -> str:
         """While it stands, nobody changed what we left; "" if the mode can't tell without reading."""
@@ -168,9 +170,8 @@ def present(request: Request) -> Outcome:
     with Lock(os.path.join(request.run_dir, "lock"), request.lock_seconds):
         if _read_record(request)[0] != plan.record or plan.mode.token() != plan.token:
             plan = _plan(request)  # another run, or another program, came first
-        outcome = _outcome(plan)
         _apply(request, plan)
-    return outcome
+    return _outcome(plan)
 
 
 def absent(request: Request, mode: Mode) -> Outcome:
@@ -178,7 +179,7 @@ def absent(request: Request, mode: Mode) -> Outcome:
     try:
         current = mode.read()
     except MissingToolError:
-        current = {}  # what can't be listed can't be there either: no rule without its tool's kernel module
+        current = {}  # rules can't be there without the tool that writes them
     record, _warnings = _read_record(request)
     old = _applied(request)
     before = _NO_SERVICES if old is None else resolve(old.services()[0], request.settings(old).view)
@@ -194,9 +195,9 @@ def absent(request: Request, mode: Mode) -> Outcome:
     if (changes or record or remembered) and not request.check:
         with Lock(os.path.join(request.run_dir, "lock"), request.lock_seconds):
             _commit(mode, mode.steps(changes), before)
-            _forget_flows(before, _NO_SERVICES)
+            warnings += _forget_flows(before, _NO_SERVICES)
             if last:
-                warnings = sysctls.restore()[1]
+                warnings += sysctls.restore()[1]
             files.remove(request.applied_path)
             files.remove(request.record_path)
     return Outcome(bool(changes or record or remembered), lines, after, [], warnings, {})
@@ -267,7 +268,7 @@ def _plan(request: Request) -> _Plan:
         current = mode.read() if current is None else current
     changes = mode.complete(done.changes(current), current)
     drift = _drift(mode, done.before, current) if usable and not as_left and current is not None else []
-    warnings += [*map(str, done.refused), *done.after.warnings]
+    warnings += [*mode.warnings, *map(str, done.refused), *done.after.warnings]
     report = request.preflight(mode, settings, done)
     if report.errors:
         raise PreflightError(list(report.errors))
@@ -319,7 +320,9 @@ def _apply(request: Request, plan: _Plan) -> None:
         # From here on a kill leaves something between old and new: the next run must not trust the state file.
         files.write_json(request.record_path, {**plan.record, "pending": True})
         _commit(mode, plan.steps, plan.done.after)
-        _forget_flows(plan.done.before, plan.done.after)
+    if plan.changes or "pending" in plan.record:
+        # A run that was killed may have committed everything, and forgotten no flow.
+        plan.warnings.extend(_forget_flows(plan.done.before, plan.done.after))
     token = mode.token()
     if plan.current is None:
         holds = describing.refreshed(str(holds), plan.changes)
@@ -352,8 +355,19 @@ def _blamed(mode: Mode, step: Step, error: ToolError, table: ServiceTable) -> Se
     return ServicenetError(f"{step.where} refused {whose}{what}, and nothing was changed: {error}")
 
 
-def _forget_flows(before: ServiceTable, after: ServiceTable) -> None:
-    """UDP flows that lead where no rule does any more are forgotten, in one pass over connection tracking."""
+def _forget_flows(before: ServiceTable, after: ServiceTable) -> list[str]:
+    """UDP flows that lead where no rule does any more are forgotten, in one pass over connection tracking.
+
+    :returns: a warning if the kernel does not let its flows be seen: the rules are in force, and that counts more.
+    """
+    try:
+        _forget(before, after)
+    except NetlinkError as error:
+        return [f"UDP clients may keep talking to endpoints that are gone until their flows time out: {error}"]
+    return []
+
+
+def _forget(before: ServiceTable, after: ServiceTable) -> None:
     here = {text.split("/")[0] for device in addresses.interfaces() for text in device.addresses}
     for family in (4, 6):
         old, now = (stale_flows.udp_frontends(table.rules, family) for table in (before, after))

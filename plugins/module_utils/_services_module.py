@@ -24,7 +24,7 @@ from ._core.resolve import NodeView
 from ._core.settings import Settings
 from ._core.snapshot import Snapshot
 from ._node import files, preflight_facts
-from ._node.runner import Runner
+from ._node.runner import MissingToolError, Runner
 from ._runner import Mode, Outcome, Request, absent, inspect, present
 
 # The texts of tools are parsed.
@@ -168,14 +168,19 @@ def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[di
         params["lock_timeout"],
     )
     try:
-        if params["state"] == "present":
-            outcome = present(request)
-        else:
-            families = tuple(FAMILIES[family] for family in sorted(set(params["ip_families"])))
-            outcome = absent(request, mode_of(Settings(NodeView("", families=families))))
+        outcome = present(request) if params["state"] == "present" else _absent(request, mode_of, params)
     except ServicenetError as error:
         module.fail_json(msg=str(error))
     _exit(module, name, outcome)
+
+
+def _absent(request: Request, mode_of: Callable[[Settings], Mode], params: dict[str, Any]) -> Outcome:
+    families = tuple(FAMILIES[family] for family in sorted(set(params["ip_families"])))
+    try:
+        mode = mode_of(Settings(NodeView("", families=families)))
+    except MissingToolError:
+        return Outcome(False, [], [], [], [], {})  # rules can't be there without the tool that writes them
+    return absent(request, mode)
 
 
 def _exit(module: AnsibleModule, name: str, outcome: Outcome) -> None:

@@ -17,7 +17,7 @@ options:
     description:
       - The mode to look at. V(auto) takes the one that was programmed last on this node.
     type: str
-    choices: [auto, iptables]
+    choices: [auto, iptables, nftables]
     default: auto
   snapshot:
     description:
@@ -125,10 +125,10 @@ surplus:
   returned: always
 """
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils import _mode_iptables
+from ansible_collections.kubenode.servicenet.plugins.module_utils import _mode_iptables, _mode_nftables
 from ansible_collections.kubenode.servicenet.plugins.module_utils._services_module import run_info_module
 
-MODES = {"iptables": _mode_iptables.make_mode}
+MODES = {"iptables": _mode_iptables.make_mode, "nftables": _mode_nftables.make_mode}
 
 
 def main() -> None:
