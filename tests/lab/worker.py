@@ -215,6 +215,8 @@ async def probe_udp(address: str, port: int, source: str, timeout: float) -> byt
 
 
 PROBES = {"TCP": probe_tcp, "UDP": probe_udp, "SCTP": sctp.probe}
+# How many times longer a try waits that decides whether a single silence meant anything.
+PATIENCE = 5
 # What an errno says about the fate of the packet.
 REFUSED = {errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOPROTOOPT}
 
@@ -257,7 +259,7 @@ async def tries_from(spec: dict[str, Any], source: str) -> dict[str, int]:
         tries += 1
         if got == "drop" and seen - {"drop"}:
             # On a busy machine a single time-out among answers proves nothing: ask again, patiently.
-            got = await one(*flow, 3 * timeout)
+            got = await one(*flow, PATIENCE * timeout)
         outcomes[got] = outcomes.get(got, 0) + 1
         seen.add(got.split("|")[0])
         if outcomes.get("drop", 0) >= (2 if seen == {"drop"} else 3) or (tries >= 4 and seen == {"reject"}):
@@ -265,7 +267,7 @@ async def tries_from(spec: dict[str, Any], source: str) -> dict[str, int]:
     if outcomes.get("drop") == 1 and len(outcomes) > 1:
         # The same, where the time-out came first.
         del outcomes["drop"]
-        got = await one(*flow, 3 * timeout)
+        got = await one(*flow, PATIENCE * timeout)
         outcomes[got] = outcomes.get(got, 0) + 1
     return outcomes
 
