@@ -47,6 +47,8 @@ options:
         lists. Of a directory all files that end in C(.yaml), C(.yml) or C(.json) and aren't hidden are read, at any
         depth, in the order of their names.
       - Of objects with the same kind and name the first one is used.
+      - A Service with a selector that has neither EndpointSlices nor Endpoints in them gets the slices that the
+        endpoints controller would make of their Pods. Without any Node, every Pod's Node counts as present.
     type: list
     elements: path
     default: []
@@ -87,6 +89,23 @@ options:
         refused. This guards against an empty or half answer. V(100) switches the guard off.
     type: int
     default: 50
+  cluster_ip_ranges:
+    description:
+      - For O(source=manifests), the ranges of ClusterIPs, at most one a family, for example V(10.96.0.0/12). The first
+        one's family is that of Services that name none.
+      - A Service without an address gets one by the rules of Kubernetes, from the upper band of its range. The choice
+        is kept in a file with the name O(dest) and C(.allocations.json) appended, so that it stays the same. A Service
+        that asks for an address outside of the ranges, or for one that another has, is an error.
+      - Without it, no Service gets an address.
+    type: list
+    elements: str
+    default: []
+  node_port_range:
+    description:
+      - For O(source=manifests), the range of node ports, for example V(30000-32767). Ports that need a node port and
+        have none get one, in the same way as addresses. Without it, none gets one.
+    type: str
+    default: ""
 extends_documentation_fragment:
   - kubenode.servicenet._cluster
 attributes:
@@ -287,6 +306,8 @@ def main() -> None:
         pods={"type": "bool", "default": False},
         page_size={"type": "int", "default": 500},
         max_removed_percent={"type": "int", "default": 50},
+        cluster_ip_ranges={"type": "list", "elements": "str", "default": []},
+        node_port_range={"type": "str", "default": ""},
     )
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
     check_libraries(module)

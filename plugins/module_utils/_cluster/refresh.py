@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.allocations import Allocations, Ranges
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import (
     ObjectError,
     OptionError,
@@ -29,7 +30,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot
 )
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.values import LABEL
 
-from . import connection, lists, manifests, stored
+from . import completion, connection, lists, manifests, stored
 from .selection import Selection, chosen
 
 MAX_NAMES = 100
@@ -52,15 +53,20 @@ class Options(NamedTuple):
     page_size: int
     max_removed_percent: int
     check: bool
+    cluster_ip_ranges: Sequence[str] = ()
+    node_port_range: str = ""
 
 
 class _Read(NamedTuple):
-    """What a source gave; ``read``: when, in seconds since 1970."""
+    """What a source gave; ``read``: when, in seconds since 1970; ``allocations``: what manifests were given."""
 
     objects: Iterable[Mapping[str, Any]]
     details: dict[str, Any]
     resource_versions: dict[str, str]
     read: float
+    allocations: Allocations | None = None
+    warnings: Sequence[str] = ()
+    refused: Sequence[ObjectError] = ()
 
 
 def refresh(options: Options) -> dict[str, Any]:
@@ -73,6 +79,10 @@ def refresh(options: Options) -> dict[str, Any]:
     warnings: list[str] = []
     new, source = _build(options, refused)
     refused.extend(new.refused)
+    # What the completion of manifests refuses is mostly refused here as well; once is enough.
+    named = {(wrong.kind, wrong.key) for wrong in new.refused}
+    refused.extend(wrong for wrong in source.refused if (wrong.kind, wrong.key) not in named)
+    warnings.extend(source.warnings)
     old = _old(options.dest, warnings)
     if old is not None:
         guard(old, new, options.max_removed_percent)
@@ -142,7 +152,9 @@ def _from_cluster(options: Options, refused: list[ObjectError]) -> _Read:
 def _from_manifests(options: Options, refused: list[ObjectError]) -> _Read:
     files = manifests.find_files(options.manifests)
     details = {"type": "manifests", "manifests": list(options.manifests), "files": len(files)}
-    return _Read(manifests.read_manifests(files, refused), details, {}, time.time())
+    ranges = Ranges(options.cluster_ip_ranges, options.node_port_range)
+    done = completion.complete_manifests(manifests.read_manifests(files, refused), options.dest, ranges)
+    return _Read(done.objects, details, {}, time.time(), done.allocations, done.warnings, done.refused)
 
 
 def _from_file(options: Options, _refused: list[ObjectError]) -> _Read:
@@ -166,6 +178,9 @@ def _write(options: Options, new: Snapshot, source: _Read, changed: bool) -> str
     """Writes what has to be written and returns the path of a file that holds the new snapshot."""
     if options.check:
         return stored.write_scratch(dump(new)) if changed else options.dest
+    if source.allocations is not None:
+        # First: what is chosen must not be chosen otherwise after a power cut.
+        completion.save_allocations(options.dest, source.allocations)
     if changed:
         stored.write_file(options.dest, dump(new))
     if source.details.get("path") != options.dest:

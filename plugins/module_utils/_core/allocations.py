@@ -21,6 +21,7 @@ from typing import Any, Iterable, Iterator, Sequence, Union
 
 from .endpoint_objects import IPV4, IPV6, Object, family_of, key_of
 from .errors import ObjectError, OptionError, SnapshotError
+from .objects import object_key
 
 _Network = Union[IPv4Network, IPv6Network]
 
@@ -33,12 +34,13 @@ _LARGEST = 2**20
 class Ranges:
     """Where addresses and node ports come from.
 
-    :param cluster_ips: networks, at most one a family; the first one's family is the cluster's first.
-    :param node_ports: FIRST-LAST.
+    :param cluster_ips: networks, at most one a family; the first one's family is the cluster's first. Empty: no Service
+        gets an address, and those that have one may have any.
+    :param node_ports: FIRST-LAST, or empty in the same sense.
     """
 
-    cluster_ips: Sequence[str] = ("10.96.0.0/12",)
-    node_ports: str = "30000-32767"
+    cluster_ips: Sequence[str] = ()
+    node_ports: str = ""
 
 
 @dataclass
@@ -135,8 +137,6 @@ def _networks(texts: Sequence[str]) -> dict[str, _Network]:
         if network.num_addresses < 4:
             raise OptionError(f"The range of Service addresses {text} has no room; give a larger one.")
         made[family] = network
-    if not made:
-        raise OptionError("There is no range of Service addresses.")
     return made
 
 
@@ -148,11 +148,16 @@ def check_wishes(item: Object) -> None:
     if not isinstance(addresses, list) or not all(
         isinstance(each, str) for each in [*addresses, spec.get("clusterIP") or ""]
     ):
-        raise ObjectError("Service", key_of(item), "its addresses must be texts.")
+        raise ObjectError("Service", object_key(item), "its addresses must be texts.")
+    for address in _addresses(item):
+        try:
+            ip_address(address)
+        except ValueError:
+            raise ObjectError("Service", object_key(item), f"its clusterIP {address[:50]!r} is no address.") from None
     if not all(each is None or type(each) is int for each in [*ports, spec.get("healthCheckNodePort")]):
-        raise ObjectError("Service", key_of(item), "its node ports must be numbers.")
+        raise ObjectError("Service", object_key(item), "its node ports must be numbers.")
     if not set(spec.get("ipFamilies") or ()) <= {IPV4, IPV6}:
-        raise ObjectError("Service", key_of(item), f"its families must be {IPV4} or {IPV6}.")
+        raise ObjectError("Service", object_key(item), f"its families must be {IPV4} or {IPV6}.")
 
 
 def allocate(services: Iterable[Object], previous: Allocations, ranges: Ranges) -> tuple[list[Object], Allocations]:
@@ -176,7 +181,7 @@ class _Allocator:
         self.families = list(networks)
         self.ranges = {family: str(network) for family, network in networks.items()}
         self.addresses = {family: _address_pool(network) for family, network in networks.items()}
-        self.ports = _port_pool(ranges.node_ports)
+        self.ports = _port_pool(ranges.node_ports) if ranges.node_ports else None
         self.chosen = Allocations()
         self.problems: list[str] = []
 
@@ -221,12 +226,12 @@ class _Allocator:
             policy = "RequireDualStack" if unselected or len(families) > 1 else "SingleStack"
             if unselected:
                 families = [*self.families, *(other for other in (IPV4, IPV6) if other not in self.families)]
-        families = families or self.families[:1]
+        families = families or self.families[:1] or [IPV4]
         if policy != "SingleStack":
             families += [family for family in self.families if family not in families]
         elif len(families) > 1:
             self.problems.append(f"Service {key_of(item)} is SingleStack and has two families: remove one.")
-        if policy == "RequireDualStack" and len(families) < 2:
+        if policy == "RequireDualStack" and len(families) < 2 and self.families:
             self.problems.append(
                 f"Service {key_of(item)} requires two families; there is a range of Service addresses for one only."
             )
@@ -235,14 +240,10 @@ class _Allocator:
     def _note_wishes(self, item: Object) -> None:
         """Take what a Service asks for by itself."""
         key = key_of(item)
-        for address in _addresses(item):
+        for address in _addresses(item) if self.addresses else ():
             family = family_of(address)
             pool = self.addresses.get(family)
-            try:
-                number = int(ip_address(address))
-            except ValueError:
-                self.problems.append(f"Service {key} asks for the address {address!r}, which is none.")
-                continue
+            number = int(ip_address(address))
             if pool is None or number not in pool:
                 known = ", ".join(self.ranges.values())
                 self.problems.append(f"Service {key} asks for the address {address}, which is not in {known}.")
@@ -250,14 +251,16 @@ class _Allocator:
                 continue
             else:
                 self._take(pool, number, key, f"the address {address}")
+        ports = self.ports
+        if ports is None:
+            return
         for number in sorted(set(_node_ports(item))):
-            if number not in self.ports:
+            if number not in ports:
                 self.problems.append(
-                    f"Service {key} asks for the node port {number}, which is not in "
-                    f"{self.ports.first}-{self.ports.last}."
+                    f"Service {key} asks for the node port {number}, which is not in {ports.first}-{ports.last}."
                 )
             else:
-                self._take(self.ports, number, key, f"the node port {number}")
+                self._take(ports, number, key, f"the node port {number}")
 
     def _take(self, pool: _Pool, number: int, key: str, what: str) -> None:
         owner = pool.owners.setdefault(number, key)
@@ -266,7 +269,7 @@ class _Allocator:
 
     def _choose_addresses(self, item: Object, keep: bool) -> None:
         """An address for each family that has none: the earlier one (`keep`), or a new one."""
-        if not _needs_address(item):
+        if not (self.addresses and _needs_address(item)):
             return
         key = key_of(item)
         mine = {family_of(address): address for address in _addresses(item)}
@@ -288,13 +291,13 @@ class _Allocator:
 
     def _choose_ports(self, item: Object, keep: bool) -> None:
         """A node port for each port that has none."""
-        key = key_of(item)
+        key, ports = key_of(item), self.ports
+        if ports is None:
+            return
         for port in _wanted_ports(item):
             if port in self.chosen.node_ports.get(key, {}):
                 continue
-            number = self._number(
-                self.ports, key, self.previous.node_ports.get(key, {}).get(port), keep, f"{key}/{port}"
-            )
+            number = self._number(ports, key, self.previous.node_ports.get(key, {}).get(port), keep, f"{key}/{port}")
             if number is not None:
                 self.chosen.node_ports.setdefault(key, {})[port] = number
             elif not keep:
@@ -352,7 +355,13 @@ def _addresses(item: Object) -> list[str]:
 
 
 def _needs_address(item: Object) -> bool:
-    return bool(item["spec"]["type"] != "ExternalName" and item["spec"].get("clusterIP") != "None")
+    spec = item["spec"]
+    return bool(spec.get("type") != "ExternalName" and spec.get("clusterIP") != "None")
+
+
+def lacks_address(item: Object) -> bool:
+    """Whether a Service should have an address and has none."""
+    return _needs_address(item) and not _addresses(item)
 
 
 def _has_node_ports(spec: Object) -> bool:

@@ -9,13 +9,16 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
-from typing import Iterable, NamedTuple, Sequence
+from typing import Any, Iterable, NamedTuple, Sequence
 
-from .allocations import Allocations, Ranges, allocate, check_wishes
+from .allocations import Allocations, Ranges, allocate, check_wishes, lacks_address
 from .endpoint_objects import SERVICE_NAME, Object, key_of, labels_of, read_pod, read_service
 from .endpoints import MANAGER, ClusterObjects, EndpointsSettings, applied, plan_endpoints
 from .errors import ObjectError
+from .objects import object_key
+from .values import LABEL, SUBDOMAIN
 
+_LONGEST_NAME = 253
 _LISTS = {
     "Service": "services",
     "Pod": "pods",
@@ -30,11 +33,13 @@ class Completed(NamedTuple):
 
     :param objects: all of them, with the EndpointSlices that were computed at the end.
     :param allocations: for the file beside the snapshot.
+    :param warnings: a sentence for each Service that no client can reach, for want of a range.
     :param refused: objects that could not be read; they are left as they are, and the snapshot refuses them by name.
     """
 
     objects: list[Object]
     allocations: Allocations
+    warnings: list[str]
     refused: list[ObjectError]
 
 
@@ -45,16 +50,29 @@ def complete(objects: Iterable[Object], previous: Allocations, ranges: Ranges, m
     in the manifests keeps these; for every other one with a selector the slices are computed from the Pods. Where the
     manifests have no Node at all, every Pod's Node counts as present.
 
+    Of several objects with the same kind and name the first one counts, as in the snapshot.
+
     Raises SnapshotError with every conflict of addresses and node ports, OptionError for wrong ranges.
     """
     everything = list(objects)
     refused: list[ObjectError] = []
-    readable = [item for item in everything if _is_readable(item, refused)]
+    first: dict[tuple[str, str, str], Object] = {}
+    for item in everything:
+        if _is_readable(item, refused):
+            first.setdefault((item["kind"], _namespace(item), item["metadata"]["name"]), item)
+    readable = list(first.values())
     services = [item for item in readable if item.get("kind") == "Service"]
-    allocated, allocations = allocate(services, previous, ranges)
+    allocated, allocations = services, Allocations()
+    if ranges.cluster_ips or ranges.node_ports:
+        allocated, allocations = allocate(services, previous, ranges)
     replaced = {id(before): after for before, after in zip(services, allocated)}
     slices = _computed_slices([replaced.get(id(item), item) for item in readable], manager)
-    return Completed([replaced.get(id(item), item) for item in everything] + slices, allocations, refused)
+    warnings = [
+        f"Service {key_of(item)} has no clusterIP, and there is no range to take one from."
+        for item in allocated
+        if lacks_address(item)
+    ]
+    return Completed([replaced.get(id(item), item) for item in everything] + slices, allocations, warnings, refused)
 
 
 def _is_readable(item: Object, refused: list[ObjectError]) -> bool:
@@ -63,9 +81,8 @@ def _is_readable(item: Object, refused: list[ObjectError]) -> bool:
     if kind not in _LISTS:
         return False
     try:
-        meta = item.get("metadata")
-        if not isinstance(meta, dict) or not isinstance(meta.get("name"), str):
-            raise ObjectError(kind, key_of(item), "it has no name.")
+        if not _is_named(item.get("metadata")):
+            raise ObjectError(kind, object_key(item), "its name, namespace or labels are wrong.")
         if kind == "Service":
             read_service(item)
             check_wishes(item)
@@ -75,6 +92,20 @@ def _is_readable(item: Object, refused: list[ObjectError]) -> bool:
         refused.append(error)
         return False
     return True
+
+
+def _is_named(meta: Any) -> bool:
+    """Whether metadata has a proper name and namespace, and labels that are texts."""
+    if not isinstance(meta, dict) or not isinstance(meta.get("name"), str) or not SUBDOMAIN.match(meta["name"]):
+        return False
+    namespace, labels = meta.get("namespace") or "default", meta.get("labels") or {}
+    return (
+        len(meta["name"]) <= _LONGEST_NAME
+        and isinstance(namespace, str)
+        and bool(LABEL.match(namespace))
+        and isinstance(labels, dict)
+        and all(isinstance(text, str) for pair in labels.items() for text in pair)
+    )
 
 
 def _computed_slices(readable: Sequence[Object], manager: str) -> list[Object]:
@@ -93,6 +124,8 @@ def _computed_slices(readable: Sequence[Object], manager: str) -> list[Object]:
     if not lists["nodes"]:
         names = sorted({item["spec"].get("nodeName") or "" for item in lists["pods"]} - {""})
         lists["nodes"] = [{"metadata": {"name": name}} for name in names]
+    # Of the slices that are there only the names matter: no Service that is left has any.
+    lists["endpointslices"] = [{"metadata": {**item["metadata"], "labels": {}}} for item in lists["endpointslices"]]
     before = ClusterObjects(**lists)
     plan = plan_endpoints(before, EndpointsSettings(manager=manager, write="endpointslices"))
     after = applied(before, (change for change in plan.changes if change.action == "create"))

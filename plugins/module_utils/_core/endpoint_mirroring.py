@@ -24,6 +24,8 @@ from .endpoint_objects import (
 from .endpoint_pods import Identity, PortsKey, identity, ports_key
 from .endpoint_slicing import DraftSlice, Slicing, recycled, same_but_hints
 from .endpoint_subsets import offers_of, pack_subsets
+from .errors import ObjectError
+from .objects import object_key
 
 # The most addresses of one subset that are mirrored; also the API's limit for one slice.
 MAX_MIRRORED = 1000
@@ -45,7 +47,7 @@ def mirrored_annotations(endpoints: Object) -> dict[str, str]:
 
 def _endpoint(address: Object, ready: bool) -> Object:
     """One address as an endpoint; raises ValueError for what is no address."""
-    made: Object = {"addresses": [str(ip_address(address["ip"]))], "conditions": {"ready": ready}}
+    made: Object = {"addresses": [str(ip_address(str(address["ip"])))], "conditions": {"ready": ready}}
     for name in ("hostname", "nodeName", "targetRef"):
         if address.get(name):
             made[name] = address[name]
@@ -57,11 +59,17 @@ def mirror(endpoints: Object, existing: Sequence[Object]) -> tuple[Slicing, list
 
     :param existing: the slices that mirror these Endpoints now.
     :returns: the slices, and a sentence for each thing that was not mirrored.
+
+    Raises ObjectError for Endpoints that can't be read.
     """
+    try:
+        subsets = pack_subsets(offers_of(endpoints.get("subsets") or ()))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ObjectError("Endpoints", object_key(endpoints), "its subsets can't be read.") from None
     wanted: dict[_GroupKey, dict[Identity, Object]] = {}
     ports: dict[_GroupKey, list[Object]] = {}
     problems = []
-    for subset in pack_subsets(offers_of(endpoints.get("subsets") or ())):
+    for subset in subsets:
         listed = subset.get("ports") or []
         added, skipped = 0, 0
         for offer in offers_of([subset]):

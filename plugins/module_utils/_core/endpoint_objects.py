@@ -18,6 +18,7 @@ from decimal import Decimal
 from typing import Any, Dict, Iterable, Mapping
 
 from .errors import ObjectError
+from .objects import object_key
 
 Object = Dict[str, Any]
 
@@ -204,8 +205,8 @@ def read_service(item: Object) -> Service:
             namespace=meta.get("namespace") or "default",
             name=meta["name"],
             uid=meta.get("uid") or "",
-            labels=meta.get("labels") or {},
-            annotations=meta.get("annotations") or {},
+            labels=dict(meta.get("labels") or {}),
+            annotations=dict(meta.get("annotations") or {}),
             type=spec.get("type") or "ClusterIP",
             selector=dict(spec["selector"]) if spec.get("selector") else None,
             ports=tuple(_port(port) for port in spec.get("ports") or ()),
@@ -216,7 +217,7 @@ def read_service(item: Object) -> Service:
             deleting=bool(meta.get("deletionTimestamp")),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ObjectError("Service", key_of(item), f"it can't be read ({type(error).__name__}: {error}).") from None
+        raise ObjectError("Service", object_key(item), f"it can't be read ({type(error).__name__}: {error}).") from None
 
 
 def read_pod(item: Object) -> Pod:
@@ -245,7 +246,7 @@ def read_pod(item: Object) -> Pod:
             init_containers=spec.get("initContainers") or [],
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ObjectError("Pod", key_of(item), f"it can't be read ({type(error).__name__}: {error}).") from None
+        raise ObjectError("Pod", object_key(item), f"it can't be read ({type(error).__name__}: {error}).") from None
 
 
 def _cpu(value: Any) -> int:
@@ -270,7 +271,7 @@ def read_node(item: Object) -> Node:
             cpu=_cpu((status.get("allocatable") or {}).get("cpu") or 0),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ObjectError("Node", key_of(item), f"it can't be read ({type(error).__name__}: {error}).") from None
+        raise ObjectError("Node", object_key(item), f"it can't be read ({type(error).__name__}: {error}).") from None
 
 
 class PodIndex:

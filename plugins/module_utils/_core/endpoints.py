@@ -309,7 +309,11 @@ def _plan_mirrors(state: _Pass, with_slices: bool) -> list[Change]:
         ):
             changes += [Change.delete(SLICE, each, key[1]) for each in existing]
             continue
-        slicing, problems = mirror(item, existing)
+        try:
+            slicing, problems = mirror(item, existing)
+        except ObjectError as error:
+            state.warnings.append(f"{error} Its mirror stays as it is.")
+            continue
         state.warnings += [f"Endpoints {key[0]}/{key[1]}: {problem}" for problem in problems]
         made = []
         for draft in slicing.kept:

@@ -13,7 +13,7 @@ from conformance.endpoints.builders import endpoints, node, pod, service
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.allocations import Allocations, Ranges
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_completion import complete
 
-RANGES = Ranges()
+RANGES = Ranges(("10.96.0.0/12",), "30000-32767")
 
 
 def manifest(name="web", **spec):
@@ -66,16 +66,43 @@ def test_what_cannot_be_read_is_named_and_left_alone() -> None:
         manifest("a", ports=[{"name": "x"}]),
         manifest("b", type="NodePort", ports=[{"port": 80, "nodePort": "30080"}]),
         manifest("c", clusterIP=10),
+        manifest("d", clusterIP="10.96.0.300"),
         {"kind": "Service", "metadata": {}},
         {"kind": "Pod", "metadata": {"name": "p"}},
+        {"kind": "Endpoints", "metadata": {"name": "e", "labels": ["x"]}},
+        {"kind": "Service", "metadata": {"name": "a\nb"}, "spec": {}},
     ]
     done = complete([*broken, manifest(), pod(1)], Allocations(), RANGES)
     assert [(error.kind, error.key) for error in done.refused] == [
         ("Service", "shop/a"),
         ("Service", "shop/b"),
         ("Service", "shop/c"),
-        ("Service", "without a name"),
+        ("Service", "shop/d"),
+        ("Service", "(without a name)"),
         ("Pod", "p"),
+        ("Endpoints", "e"),
+        ("Service", "'a\\nb'"),
     ]
-    assert done.objects[:5] == broken
+    assert done.objects[:8] == broken
     assert set(done.allocations.cluster_ips) == {"shop/web"}
+
+
+def test_without_ranges_the_services_without_address_are_named() -> None:
+    done = complete([manifest(), manifest("headless", clusterIP="None"), service("given")], Allocations(), Ranges())
+    assert done.warnings == ["Service shop/web has no clusterIP, and there is no range to take one from."]
+
+
+def test_of_two_with_the_same_name_the_first_counts() -> None:
+    given = [manifest(), manifest(selector={"app": "other"}), pod(1), pod(2, "other")]
+    assert [each["addresses"] for item in slices(given) for each in item["endpoints"]] == [["10.20.0.2"]]
+
+
+def test_endpoints_that_cannot_be_read_are_not_mirrored() -> None:
+    broken = endpoints("hand")
+    broken["subsets"] = [{"addresses": [{"address": "10.20.0.1"}]}]
+    assert (
+        slices([manifest("hand", selector=None), broken, manifest(), pod(1)])[0]["metadata"]["labels"][
+            "kubernetes.io/service-name"
+        ]
+        == "web"
+    )

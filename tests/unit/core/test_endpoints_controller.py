@@ -88,7 +88,7 @@ def test_a_pod_that_cannot_be_read_is_named_and_the_others_go_on() -> None:
     bad["status"]["podIPs"] = [7]
     objects = ClusterObjects(services=[service()], pods=[bad, pod(2)], nodes=[node(), {"metadata": {}}])
     plan = plan_endpoints(objects, BOTH)
-    assert [warning.split(":")[0] for warning in plan.warnings] == ["Pod shop/web-1", "Node without a name"]
+    assert [warning.split(":")[0] for warning in plan.warnings] == ["Pod shop/web-1", "Node (without a name)"]
     (slice_,) = applied(objects, plan.changes).endpointslices
     assert [each["addresses"] for each in slice_["endpoints"]] == [["10.20.0.3"]]
 
