@@ -32,7 +32,7 @@ class Backend(NamedTuple):
 
 
 class Target(NamedTuple):
-    """Where packets go: ``verdict`` is BALANCE over ``backends`` (sorted, never empty), or REJECT or DROP (no backends)."""
+    """Where packets go: ``verdict`` is BALANCE over ``backends`` (sorted, not empty), or REJECT or DROP (empty)."""
 
     verdict: str
     backends: tuple[Backend, ...]
@@ -56,22 +56,22 @@ class Frontend(NamedTuple):
 class PortRules(NamedTuple):
     """One service port in one family. Three targets, chosen by the kind of frontend and the class of the source:
 
-    ===================================  =============  ==========================  =====================================
-    frontend                             source         target                      masquerade
-    ===================================  =============  ==========================  =====================================
-    CLUSTER_IP                           any            ``internal``                masquerade_all, or source is no local
-                                                                                    Pod and a detector is configured
-    others, ``external_local`` False     any            ``external``                always
-    others, ``external_local`` True      local Pod      ``cluster``                 never
-    others, ``external_local`` True      node itself    ``cluster``                 always
-    others, ``external_local`` True      from outside   ``external``                never
-    ===================================  =============  ==========================  =====================================
+    ===============================  =============  ============  ========================================
+    frontend                         source         target        masquerade
+    ===============================  =============  ============  ========================================
+    CLUSTER_IP                       any            ``internal``  masquerade_all, or there is a detector and
+                                                                  the source is no local Pod
+    others, not ``external_local``   any            ``external``  always
+    others, ``external_local``       local Pod      ``cluster``   never
+    others, ``external_local``       node itself    ``cluster``   always
+    others, ``external_local``       from outside   ``external``  never
+    ===============================  =============  ============  ========================================
 
-    A source is a local Pod if the detector says so (checked before "node itself"); without a detector none is.
-    Where ``external_local`` is False, ``external`` equals ``cluster``. A REJECT is for every source. Every endpoint that
-    reaches itself is masqueraded (hairpin). ``affinity`` is in seconds, 0 is none; it is remembered per backend of a
-    service port, so it holds across the frontends. ``reachable`` are all backends that any target names: what connection
-    tracking may still point at.
+    A source is a local Pod if the detector says so (asked before "node itself"); without a detector none is. Without
+    ``external_local``, ``external`` equals ``cluster``. A REJECT is for every source. An endpoint that reaches itself
+    is masqueraded (hairpin). ``affinity`` is in seconds, 0 is none; it is remembered per backend of a service port, so
+    it holds across the frontends. ``reachable`` are all backends that any target names: what connection tracking may
+    still point at.
     """
 
     service: str
