@@ -6,8 +6,8 @@
 
     python tests/benchmarks/dns.py [--services 10000] [--endpoints 100000] [--runs 3] [--seconds 10]
 
-One Service in ten is headless. The module's node half runs as a process of its own, start of Python included: first with
-nothing there, then with nothing changed. Then dnsperf asks 2,000 names of the zones without a cache. Needs dnsperf and a
+One Service in ten is headless. The module's node half runs as a process of its own, start of Python included: first
+with nothing there, then with nothing changed. Then dnsperf asks 2,000 names without a cache. Needs dnsperf and a
 CoreDNS from `make peers`.
 """
 

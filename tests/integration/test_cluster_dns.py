@@ -44,7 +44,8 @@ class Dns:
         self.playbook.write_text(PLAYBOOK)
         self.objects: list[Any] = [SERVICE_CIDR]
         for path in sorted(MANIFESTS.glob("*.yaml")):
-            self.objects += yaml.safe_load_all(path.read_text())
+            for loaded in yaml.safe_load_all(path.read_text()):
+                self.objects += loaded["items"] if loaded["kind"] == "List" else [loaded]
 
     def hand_over(self, node: Node, *more: Any) -> str:
         """Puts a snapshot with further objects on a node; returns its digest."""
