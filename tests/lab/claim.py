@@ -19,6 +19,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -148,6 +149,8 @@ class Claim:
         remove_stale()
         self.register(kept=False)
         atexit.register(self.close)
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            clean_exit()  # without a handler of its own, this process would end by SIGTERM without any clean-up
         try:
             self.build()
         except BaseException:
