@@ -158,8 +158,12 @@ class NftablesMode:
         return 0
 
     def culprit(self, error: ToolError, step: Step) -> str:
-        """The element or rule on the line that nft names."""
-        return refused_line(error, step.text).rstrip(",")
+        """The element or rule on the line that nft names; for one that is deleted by its key, the whole of it."""
+        line = refused_line(error, step.text).rstrip(",")
+        for name, (old, new) in self._planned[0].items() if line else ():
+            if name.endswith(f"/{line}"):
+                return str(new if old is None else old)
+        return line
 
 
 def make_mode(_params: dict[str, Any]) -> Callable[[Settings, Runner], NftablesMode]:
