@@ -150,7 +150,8 @@ class Claim:
         self.register(kept=False)
         atexit.register(self.close)
         if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-            clean_exit()  # without a handler of its own, this process would end by SIGTERM without any clean-up
+            # Else this process would end without any clean-up. As Ctrl-C, because that ends a run of pytest as a whole.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             self.build()
         except BaseException:
