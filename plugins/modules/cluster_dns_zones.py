@@ -13,7 +13,7 @@ description:
     CoreDNS's kubernetes plugin would answer for, and a Corefile that serves them. The node needs no API server.
   - A zone gets another serial exactly when its records change, and every file is replaced in one step. A CoreDNS
     that runs finds a changed zone by itself within O(zone_reload_seconds).
-  - The TXT record C(_snapshot) of each zone is the digest of the zone's records, so a query shows which state is served.
+  - The TXT record C(_snapshot) of each zone is the digest of the zone's records: a query shows which state is served.
   - What can't be served is reported by name, and all the rest is served.
 options:
   snapshot:
@@ -254,7 +254,12 @@ def request(params: dict[str, Any], check: bool) -> coredns.Request:
     """What the options ask for."""
     listen = corefile.listeners(params["listen_addresses"])
     zones = dns.options(
-        params["domain"], params["ttl"], params["pods"], listen, params["reverse_cidrs"] or None, params["endpoint_names"]
+        params["domain"],
+        params["ttl"],
+        params["pods"],
+        listen,
+        params["reverse_cidrs"] or None,
+        params["endpoint_names"],
     )
     upstreams = params["upstreams"] or resolver.upstreams(params["state_dir"], listen)
     served = corefile.CorefileOptions(

@@ -88,7 +88,7 @@ def kind_of(root: str = "/") -> str:
 
 
 def upstreams(state_dir: str, own: Iterable[str], root: str = "/") -> list[str]:
-    """The servers that the node's resolver asks, or asked before it was switched to ours (``own``); [] if there is none."""
+    """The servers that the node's resolver asks, or asked before it was switched to ours (``own``); [] without any."""
     record = _record(os.path.join(state_dir, "resolver.json"))
     texts = [_read(os.path.join(root, path)) for path in (RESOLVED_UPSTREAMS, MANAGER_UPSTREAMS, RESOLV_CONF)]
     texts.append("\n".join(f"nameserver {server}" for server in record.get("upstreams", [])))

@@ -9,8 +9,8 @@ dns_supervise.py start COMMAND [ARGUMENT ...]   starts it in the background
 dns_supervise.py stop|restart|reload          does nothing if it does not run
 dns_supervise.py status                       ends with 0 if it runs
 
-CoreDNS is started again when it ends, after a second that doubles up to half a minute while it keeps ending at once. Its
-output goes to a log file, which begins anew when it has grown too long.
+CoreDNS is started again when it ends, after a second that doubles up to half a minute while it keeps ending at once.
+Its output goes to a log file, which begins anew when it has grown too long.
 """
 
 from __future__ import annotations
