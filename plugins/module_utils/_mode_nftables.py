@@ -21,6 +21,7 @@ from ._core.nftables_changes import Forget
 from ._core.passes import Changes, Program
 from ._core.settings import Settings
 from ._node import generation, nft_memory, nft_tool
+from ._node.netlink import NetlinkError
 from ._node.nft_tool import NftTool, refused_line
 from ._node.runner import Runner
 from ._runner import Step
@@ -128,8 +129,7 @@ class NftablesMode:
             self.tool.commit(transaction)
             commits += 1
         for family, seconds in remember:
-            chain = f"learn_{seconds}"
-            nft_memory.remember(family, text_nftables.TABLE, chain, "affinity", seconds)
+            self._remember(family, seconds)
             commits += 1
         for family in sorted({one.family for one in forget}):
             commits += self._forget(family, [one for one in forget if one.family == family])
@@ -137,6 +137,16 @@ class NftablesMode:
         if known is not None and not undo and any(step is one for one in steps):
             done = _after(known.program, changes) if step is steps[-1] else known.program
             self._known = _Known(known.generation + commits, done)
+
+    @staticmethod
+    def _remember(family: int, seconds: int) -> None:
+        chain = f"learn_{seconds}"
+        try:
+            nft_memory.remember(family, text_nftables.TABLE, chain, "affinity", seconds)
+        except NetlinkError as error:
+            raise ToolError(
+                ["netlink", "add rule", text_nftables.table(family), chain], error.code, str(error)
+            ) from error
 
     def _forget(self, family: int, whom: list[Forget]) -> int:
         """-> how many transactions that took."""

@@ -296,6 +296,23 @@ def remembered(family: int) -> list[list[Any]]:
     return [(key["elem"]["val"] if "elem" in key else key)["concat"] for key, _value in found.get("elem", [])]
 
 
+def test_a_run_that_ends_before_it_forgets_is_healed(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(_self: NftablesMode, _family: int, _whom: list[Any]) -> int:
+        raise KeyboardInterrupt
+
+    with servers(4):
+        node.program(service("web", VIP[4], [1, 2], **sticky()))
+        for number in range(1, 17):
+            ask(client(4, number), VIP[4])
+        with monkeypatch.context() as context:
+            context.setattr(NftablesMode, "_forget", killed)
+            with pytest.raises(KeyboardInterrupt):
+                node.program(service("web", VIP[4], [2], **sticky()))
+        assert node.again().changed
+        assert {ask(client(4, number), VIP[4]) for number in range(1, 17)} == {endpoint(4, 2)}
+        assert not node.again().changed
+
+
 def test_affinity_comes_and_goes(node: Node) -> None:
     with servers(4):
         node.program(service("web", VIP[4], [1, 2], **sticky()))

@@ -114,6 +114,7 @@ class _Half:
         self.table: tuple[str | None, str | None] | None = None
         self.chains: dict[str, tuple[text.Rules | None, text.Rules | None]] = {}
         self.foreign: list[str] = []
+        self.stale: list[str] = []
         self.elements: dict[str, dict[str, tuple[str | None, str | None]]] = {}
         prefix = f"{family}/"
         for name, change in changes.items():
@@ -124,6 +125,8 @@ class _Half:
                 self.table = change
             elif kind == "chain":
                 self.chains[key] = change
+            elif kind == "affinity":
+                self.stale.append(str(change[0]))
             elif kind == "foreign":
                 self.foreign.append(key)
             else:
@@ -208,6 +211,9 @@ class _Half:
         if self.gone or self.fresh:
             return []
         lines = []
+        for entry in self.stale:
+            key, _colon, backend = entry.partition(" : ")
+            lines.append(f"{FORGET}{self.family}|{key.split(' . ', 1)[1]}|{backend}")
         for kind in _LEARN:
             for key, (old, new) in self.elements.get(kind, {}).items():
                 if old is not None and new is None:

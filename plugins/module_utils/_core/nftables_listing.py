@@ -15,6 +15,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from . import text_nftables as text
 from .nftables import Chain, NftablesCompiler, container, learning_seconds
@@ -26,7 +27,7 @@ _HOOK = re.compile(r"type \S+ hook (\S+) priority (\S+);")
 _COMMENT = re.compile(r'comment "([^"]*)"$')
 _TABLE_COMMENT = re.compile(r'comment "servicenet ([^"]*)"$')
 _ELEMENTS = "elements = { "
-# The elements of the memory of session affinity are the kernel's own.
+# The elements of the memory of session affinity are the kernel's own, as long as they are of endpoints that there are.
 _LEARNED = "affinity"
 # The one rule of a chain that remembers clients does not come from nft, so no comment tells it.
 _REMEMBERS = "update @affinity { "
@@ -37,9 +38,11 @@ def program(listing: str, family: int, compiler: NftablesCompiler) -> Program:
 
     Balancing and remembering chains that are as they should be are left out, as the compiler does. A table of another
     version shows as nothing but itself: it has to be made anew. A map, set or chain that is not ours is there as
-    ``4/foreign/set name``.
+    ``4/foreign/set name``, a client that is remembered for an endpoint that its frontend does not have by its element:
+    a run that was killed between two transactions leaves such.
     """
     found: Program = {}
+    memory: list[_Entry] = []
     version = ""
     chains = compiler.chains(family)
     for kind, name, lines in _blocks(listing):
@@ -49,10 +52,15 @@ def program(listing: str, family: int, compiler: NftablesCompiler) -> Program:
             _read_chain(found, family, name, lines, compiler, chains.get(name))
         elif name not in text.COLLECTIONS:
             found[container(family, "foreign", f"{kind} {name}")] = "foreign"
-        elif name != _LEARNED:
+        elif name == _LEARNED:
+            memory = list(_remembered(lines, family))
+        else:
             for element in _elements(lines):
                 spelled = _canonical(element) if family == 6 else element
                 found[f"{family}/{name}/{spelled.partition(' : ')[0]}"] = spelled
+    for entry in memory:
+        if not entry.learned(family, found):
+            found[container(family, _LEARNED, entry.key)] = f"{entry.key} : {entry.backend}"
     own = container(family, "table", text.TABLE)
     if version != str(compiler.version):
         return {own: f"version {version}" if version else "unknown version"}
@@ -138,16 +146,34 @@ def _same_hook(listed: str, wanted: str) -> bool:
     return found.groups() == expected.groups() and "policy drop" not in listed
 
 
+class _Entry(NamedTuple):
+    """A client and where it was sent. A node port is remembered under the address that the client used."""
+
+    key: str
+    frontend: str
+    node_port: str
+    backend: str
+
+    def learned(self, family: int, program: Program) -> bool:
+        """Is it from an endpoint that its frontend has?"""
+        names = (f"{family}/learn/{self.frontend}", f"{family}/nodeport_learn/{self.node_port}")
+        return any(f"{name} . {self.backend}" in program for name in names)
+
+
+def _remembered(lines: Iterable[str], family: int) -> Iterator[_Entry]:
+    for element in _elements(lines):
+        # 198.18.1.20 . 10.96.0.1 . 6 . 80 timeout 600s expires 599s996ms : 10.128.0.1 . 8080
+        key, _colon, value = (_canonical(element) if family == 6 else element).partition(" : ")
+        words = [word.split(" ", 1)[0] for word in key.split(" . ")]
+        yield _Entry(" . ".join(words), " . ".join(words[1:]), " . ".join(words[2:]), value)
+
+
 def remembered(listing: str, family: int, whom: Iterable[Forget]) -> list[tuple[str, str]]:
     """The entries of the listed memory that have to go: (key, value)."""
     wanted = {(one.frontend, one.backend) for one in whom if one.family == family}
-    found = []
-    for _kind, _name, lines in _blocks(listing):
-        for element in _elements(lines):
-            key, _colon, value = (_canonical(element) if family == 6 else element).partition(" : ")
-            words = [word.split(" ", 1)[0] for word in key.split(" . ")]
-            # 198.18.1.20 . 10.96.0.1 . 6 . 80 timeout 3h expires 2h : ...; a node port is remembered under any address.
-            frontends = (" . ".join(words[1:]), " . ".join(words[2:]))
-            if any((frontend, value) in wanted for frontend in frontends):
-                found.append((" . ".join(words), value))
-    return found
+    return [
+        (entry.key, entry.backend)
+        for _kind, _name, lines in _blocks(listing)
+        for entry in _remembered(lines, family)
+        if (entry.frontend, entry.backend) in wanted or (entry.node_port, entry.backend) in wanted
+    ]
