@@ -1,0 +1,77 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What people install is what works: the built archive, alone in an empty collections path."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from lab.cluster import MANIFESTS, Lab
+
+GALAXY = Path(sys.executable).parent / "ansible-galaxy"
+PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
+
+
+@pytest.fixture(scope="module")
+def archive(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The collection, built from the files that git knows: what lies about in a checkout must not matter."""
+    place = tmp_path_factory.mktemp("archive")
+    source = place / "source"
+    source.mkdir()
+    packed = subprocess.run(["git", "-C", checkout, "ls-files", "-z"], capture_output=True, check=True).stdout
+    names = [name for name in packed.decode().split("\0") if name and (checkout / name).exists()]
+    subprocess.run(["tar", "-C", checkout, "-cf", place / "source.tar", *names], check=True)
+    subprocess.run(["tar", "-C", source, "-xf", place / "source.tar"], check=True)
+    subprocess.run([GALAXY, "collection", "build", source, "--output-path", place], check=True, capture_output=True)
+    (built,) = place.glob("kubenode-servicenet-*.tar.gz")
+    return built
+
+
+def test_the_archive_holds_what_is_needed_and_no_more(archive: Path) -> None:
+    with tarfile.open(archive) as opened:
+        tops = {name.split("/")[0] for name in opened.getnames()}
+    assert {"plugins", "roles", "playbooks", "meta", "README.md", "LICENSES", "docs"} <= tops
+    assert not tops & {"tests", "Makefile", ".ci", "molecule", "pyproject.toml", ".gitignore"}
+
+
+def test_the_installed_collection_programs_nodes(archive: Path, tmp_path: Path) -> None:
+    """`site` twice, `verify` and `cleanup` by their full names, with nothing else of the repository there."""
+    collections = tmp_path / "collections"
+    # ansible-galaxy installs nothing that it finds in any of its paths.
+    environment = os.environ | {"ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_NOCOLOR": "1"}
+    install = [GALAXY, "collection", "install", "--offline", "-p", collections, archive]
+    subprocess.run(install, env=environment, check=True, capture_output=True)
+    variables = [
+        "--extra-vars=cluster_snapshot_source=manifests",
+        f'--extra-vars={{"cluster_snapshot_manifests": ["{MANIFESTS}"], "service_proxy_pod_cidrs": ["10.128.0.0/9"]}}',
+        f"--extra-vars=cluster_snapshot_path={tmp_path}/snapshot.jsonl.gz",
+    ]
+    with Lab() as lab:
+        inventory = lab.inventory()
+
+        def play(name: str) -> str:
+            done = subprocess.run(
+                [PLAYBOOK, f"--inventory={inventory}", *variables, f"kubenode.servicenet.{name}"],
+                cwd=tmp_path,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            return done.stdout
+
+        assert "changed=0" not in play("site")
+        assert play("site").count("changed=0") == 2
+        play("verify")
+        play("cleanup")
+        for node in lab.nodes.values():
+            assert "SERVICENET" not in node.run(["iptables-save"]).stdout
