@@ -34,7 +34,7 @@ def tracked(checkout: Path, *patterns: str) -> list[str]:
         text=True,
         check=True,
     ).stdout
-    return sorted({name for name in listing.split("\0") if name and (checkout / name).exists()})
+    return sorted({name for name in listing.split("\0") if name and (checkout / name).is_file()})
 
 
 def verdict(command: tuple[str, ...], directory: Path, **variables: str) -> None:

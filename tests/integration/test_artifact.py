@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from lab.cluster import MANIFESTS, Lab
+from tools import tracked
 
 GALAXY = Path(sys.executable).parent / "ansible-galaxy"
 PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
@@ -24,11 +26,9 @@ def archive(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The collection, built from the files that git knows: what lies about in a checkout must not matter."""
     place = tmp_path_factory.mktemp("archive")
     source = place / "source"
-    source.mkdir()
-    packed = subprocess.run(["git", "-C", checkout, "ls-files", "-z"], capture_output=True, check=True).stdout
-    names = [name for name in packed.decode().split("\0") if name and (checkout / name).exists()]
-    subprocess.run(["tar", "-C", checkout, "-cf", place / "source.tar", *names], check=True)
-    subprocess.run(["tar", "-C", source, "-xf", place / "source.tar"], check=True)
+    for name in tracked(checkout):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(checkout / name, source / name)
     subprocess.run([GALAXY, "collection", "build", source, "--output-path", place], check=True, capture_output=True)
     (built,) = place.glob("kubenode-servicenet-*.tar.gz")
     return built
@@ -75,3 +75,18 @@ def test_the_installed_collection_programs_nodes(archive: Path, tmp_path: Path) 
         play("cleanup")
         for node in lab.nodes.values():
             assert "SERVICENET" not in node.run(["iptables-save"]).stdout
+
+
+def test_a_checkout_runs_its_own_playbooks(checkout: Path) -> None:
+    """By their paths, wherever the checkout is and whatever is installed."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    for playbook in sorted((checkout / "playbooks").glob("*.yml")):
+        done = subprocess.run(
+            [PLAYBOOK, "--syntax-check", "--inventory=localhost,", playbook],
+            cwd=checkout,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
