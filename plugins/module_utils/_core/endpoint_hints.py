@@ -95,7 +95,7 @@ def _distribute(drafts: Sequence[DraftSlice], nodes_too: bool) -> None:
 
 def _allocations(shares: Mapping[str, float], number: int) -> dict[str, Allocation]:
     """How `number` ready endpoints are shared out; empty if that can't be done without an overload."""
-    if len(shares) < 2 or len(shares) > number:
+    if len(shares) < 2:
         return {}
     desired = {zone: share * number for zone, share in shares.items()}
     minimum = {zone: ceil(each * (1 / (1 + _OVERLOAD))) for zone, each in desired.items()}

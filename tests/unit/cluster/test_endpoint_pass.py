@@ -92,11 +92,17 @@ def test_a_second_pass_sends_no_write() -> None:
 
 def test_a_missing_right_stops_everything_and_is_named() -> None:
     server = three_services()
-    server.refuse = lambda *_request: answer(403, "forbidden")
+    asked: list[str] = []
+
+    def refuse(method: str, _path: str, _body: dict[str, Any]) -> Answer:
+        asked.append(method)
+        return answer(403, "forbidden")
+
+    server.refuse = refuse
     with pytest.raises(ClusterError, match=r"0 writes were done, 3 were not.*grant the verb create") as caught:
         run(server)
     assert caught.value.status == 403
-    assert server.writes == []
+    assert asked == ["POST"]
 
 
 def test_one_refused_object_does_not_stop_the_others() -> None:
