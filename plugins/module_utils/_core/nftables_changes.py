@@ -22,6 +22,8 @@ from .passes import Changes
 _LEARN = ("learn", "nodeport_learn")
 _GOTO = " : goto "
 
+# A first program with more elements than this takes several transactions.
+MOST_ELEMENTS = 100_000
 # One of each kind of balancing chain.
 _SAMPLES = ("internal_2", "external_sticky_2", "inside_2", "outside_2", "nodeport_external_2", "nodeport_outside_2")
 
@@ -58,8 +60,14 @@ def transactions(compiler: NftablesCompiler, changes: Changes) -> list[Transacti
     """The transactions in their order: what remembers; all that is new or altered; what nothing needs any more; whom to
     forget."""
     halves = [_Half(compiler, family, changes) for family in (4, 6)]
+    loading = [h.load() for h in halves]
     made = [
-        Transaction("session affinity", _text(h.learning() for h in halves), ""),
+        Transaction("session affinity", _text(h.learning() for h in halves), _text(h.unmade() for h in halves)),
+        *(
+            Transaction("services, loaded", _text([lines]), _text([h.unmade()]))
+            for h, load in zip(halves, loading)
+            for lines in load
+        ),
         Transaction("services", _text(h.forth() for h in halves), _text(h.back() for h in halves)),
         Transaction("what no service needs", _text(h.late() for h in halves), _text(h.back_late() for h in halves)),
         Transaction("memory of session affinity", _text(h.forgotten() for h in halves), ""),
@@ -135,6 +143,10 @@ class _Half:
         self.destinations = self._find_destinations()
         self.gone = self.table is not None and self.table[1] is None
         self.fresh = self.table is not None and self.table[1] is not None
+        # Never a table made anew: there the old one is in force until the new one is, all at once.
+        self.big = (
+            self.table is not None and self.table[0] is None and sum(map(len, self.elements.values())) > MOST_ELEMENTS
+        )
         self.rebuilt = self.fresh and self.table is not None and self.table[0] is not None
 
     # ---- the parts of transactions
@@ -159,7 +171,9 @@ class _Half:
         lines = []
         if self.rebuilt:
             lines.append(f"delete table {text.table(self.family)}")
-        own = self._frame_and_chains() + self._swap(forth=True)
+        if self.big:
+            return [*self._declarations(), *self._frame_chains()]
+        own = [*self._balancing(), *self._frame_chains(), *self._swap(forth=True)]
         if not own and not self.fresh:
             return []
         lines += [*self._declarations(), *own]
@@ -167,12 +181,29 @@ class _Half:
             lines += [f"{REMEMBER}{self.family} {seconds}" for seconds in self._learning_seconds()]
         return lines
 
+    def load(self) -> list[list[str]]:
+        """A first program that is too big for one transaction, in several: until ``forth`` hooks it in, no packet
+        meets it."""
+        loads: list[list[str]] = []
+        # Each can be checked without those before it.
+        needed = [*self._declarations(), *self._balancing()]
+        for kind, changes in self.elements.items() if self.big else ():
+            add = [new for _old, new in changes.values() if new is not None]
+            parts = (add[start : start + MOST_ELEMENTS] for start in range(0, len(add), MOST_ELEMENTS))
+            loads += [[*needed, *text.elements("add", self.family, kind, part)] for part in parts]
+        return loads
+
+    def unmade(self) -> list[str]:
+        """Takes a table that was not there away again, if it still is there."""
+        where = text.table(self.family)
+        return [f"add table {where}", f"delete table {where}"] if self.fresh and not self.rebuilt else []
+
     def back(self) -> list[str]:
         """Takes ``forth`` back. A table that was not there goes."""
         if self.gone or self.rebuilt:
             return []  # nothing is left of what was there
         if self.fresh:
-            return [f"delete table {text.table(self.family)}"]
+            return self.unmade()
         lines = self._swap(forth=False)
         for name, (old, new) in self.chains.items():
             chain = self._frame().get(name)
@@ -253,15 +284,20 @@ class _Half:
         lines += [f"add chain {where} learn_{seconds}" for seconds in self._learning_seconds()]
         return lines
 
-    def _frame_and_chains(self) -> list[str]:
-        """The chains that new elements lead to, those found damaged, and those of the frame that differ."""
+    def _balancing(self) -> list[str]:
+        """The balancing chains that new elements lead to, and those found damaged."""
         lines: list[str] = []
-        frame = self._frame()
         wanted = self.destinations | {name for name, (_old, new) in self.chains.items() if new is None}
         for name in sorted(wanted):
             rules = self.compiler.balancing(self.family, name)
             if rules is not None:
                 lines += text.chain(self.family, name, "", rules)
+        return lines
+
+    def _frame_chains(self) -> list[str]:
+        """The chains of the frame that differ."""
+        lines: list[str] = []
+        frame = self._frame()
         for name, (old, new) in self.chains.items():
             if new is not None:
                 if old and old[0].startswith("hooked in as: "):

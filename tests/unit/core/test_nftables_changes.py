@@ -184,7 +184,7 @@ def apply(model: Model, target: Program, compiler: NftablesCompiler = COMPILER) 
             assert model.gaps() == []
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_transactions_lead_from_any_cluster_to_any_other(data: st.DataObject) -> None:
     model = Model()
@@ -195,7 +195,7 @@ def test_transactions_lead_from_any_cluster_to_any_other(data: st.DataObject) ->
     assert subject.transactions(COMPILER, difference(model.read(), target)) == []
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(before=clusters.clusters(), after=clusters.clusters())
 def test_what_was_committed_can_be_taken_back(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
     model = Model()
@@ -234,6 +234,21 @@ def test_shrinking_deletes_endpoints_only_when_nothing_points_at_them() -> None:
     assert "delete element ip servicenet service {\n10.96.0.1 . 6 . 80,\n}" in first.text
     assert "endpoint_tcp {\n10.96.0.1" not in first.text
     assert second.text == "delete element ip servicenet endpoint_tcp {\n10.96.0.1 . 80 . 1,\n10.96.0.1 . 80 . 2,\n}\n"
+
+
+def test_a_first_program_that_is_too_big_is_loaded_in_parts_and_hooked_in_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "MOST_ELEMENTS", 100)
+    target = wanted(service(250, "ClientIP"))
+    made = subject.transactions(COMPILER, difference({}, target))
+    model = Model()
+    for transaction in made:
+        assert not any(hook for table in model.tables.values() for hook, _rules in table.chains.values())
+        model.commit(transaction.text)
+    assert len(made) > 5
+    assert model.read() == target
+    for transaction in reversed(made):
+        model.commit(transaction.undo)
+    assert model.tables == {}
 
 
 def test_a_change_sends_only_what_differs() -> None:
