@@ -19,12 +19,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from integration.in_namespace import namespace, run, sh
+from unit.core import clusters
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils import _runner
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import passes, snapshot, text_nftables
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import PreflightError, ServicenetError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.nftables import NftablesCompiler, parts
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.preflight_model import Report
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Settings
@@ -191,6 +194,19 @@ def answers(family: int, count: int = 40) -> set[str]:
 # ------------------------------------------------------------------------------------------------------ transactions
 
 
+@hypothesis.settings(
+    max_examples=25, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+@hypothesis.given(objects=clusters.clusters())
+def test_any_cluster_is_read_back_as_it_was_written(node: Node, objects: list[dict[str, Any]]) -> None:
+    node.program(objects)
+    held = NftablesMode(Settings(VIEW), run).read()
+    wanted = passes.full(snapshot.build(objects), VIEW, NftablesCompiler(Settings(VIEW))).new
+    assert {name: content for name, content in held.items() if parts(name)[1] in text_nftables.COLLECTIONS} == wanted
+    sh("nft add table ip other")
+    assert not node.again().changed
+
+
 @FAMILIES
 def test_packets_follow_each_change(node: Node, family: int) -> None:
     with servers(family):
@@ -220,6 +236,7 @@ def test_check_mode_changes_nothing_and_tells_the_same(node: Node) -> None:
     assert (checked.changed, checked.before, checked.after) == (done.changed, done.before, done.after)
 
 
+@pytest.mark.soak
 def test_no_connect_fails_while_a_service_flips(node: Node, full_figures: bool) -> None:
     connects, flips = (100_000, 300) if full_figures else (2_000, 9)
     sizes = ([1], [1, 2, 3], list(range(1, 251)))
