@@ -142,8 +142,7 @@ attributes:
 author:
   - The kubenode.servicenet developers (@kubenode)
 seealso:
-  - plugin: kubenode.servicenet.service_endpoints
-    plugin_type: role
+  - module: kubenode.servicenet.cluster_snapshot
 """
 
 EXAMPLES = r"""

@@ -154,7 +154,10 @@ def check_wishes(item: Object) -> None:
             ip_address(address)
         except ValueError:
             raise ObjectError("Service", object_key(item), f"its clusterIP {address[:50]!r} is no address.") from None
-    if not all(each is None or type(each) is int for each in [*ports, spec.get("healthCheckNodePort")]):
+    if not all(
+        each is None or (isinstance(each, int) and not isinstance(each, bool))
+        for each in [*ports, spec.get("healthCheckNodePort")]
+    ):
         raise ObjectError("Service", object_key(item), "its node ports must be numbers.")
     if not set(spec.get("ipFamilies") or ()) <= {IPV4, IPV6}:
         raise ObjectError("Service", object_key(item), f"its families must be {IPV4} or {IPV6}.")
