@@ -85,11 +85,6 @@ def apply(args: argparse.Namespace) -> None:
     manifests = [yaml.safe_load(path.read_text()) for path in sorted(Path(args.manifests).glob("*.yaml"))]
     wanted = module_options(args.mode, json.loads(Path(args.options).read_text()), args)
     Path(wanted["snapshot"]).write_bytes(snapshot.dump(snapshot.build(manifests)))
-    if wanted.get("localhost_nodeports"):
-        # The module only needs it; the role service_proxy sets it, as kube-proxy does.
-        subprocess.run(
-            ["ip", "netns", "exec", args.netns, "sysctl", "-q", "-w", "net.ipv4.conf.all.route_localnet=1"], check=True
-        )
     run_module(args.mode, args.netns, wanted)
     again = run_module(args.mode, args.netns, wanted)
     if again["changed"]:
