@@ -16,14 +16,14 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ._core import live
 from ._core import settings as settings_of
-from ._core.errors import ServicenetError
+from ._core.errors import OptionError, ServicenetError
 from ._core.passes import Pass
 from ._core.preflight import problems
 from ._core.preflight_model import PreflightOptions, Report
 from ._core.resolve import NodeView
 from ._core.settings import Settings
 from ._core.snapshot import Snapshot
-from ._node import files, preflight_facts
+from ._node import addresses, files, preflight_facts
 from ._node.runner import MissingToolError, Runner
 from ._runner import Mode, Outcome, Request, absent, inspect, present
 
@@ -77,6 +77,17 @@ NOT_RECORDED = ("snapshot", "state", "max_removed_percent", "state_dir", "run_di
 MakeMode = Callable[[Settings, Runner], Mode]
 
 
+def _families(params: dict[str, Any]) -> tuple[int, ...]:
+    """The families that are asked for and that the kernel has: a node without IPv6 gets the IPv4 half."""
+    asked = tuple(FAMILIES[family] for family in sorted(set(params["ip_families"])))
+    found = asked if addresses.has_ipv6() else tuple(family for family in asked if family != 6)
+    if not found:
+        raise OptionError(
+            "There is no family to program: ip_families is empty, or IPv6 alone and this kernel has none."
+        )
+    return found
+
+
 def settings(params: dict[str, Any], snapshot: Snapshot) -> Settings:
     """The settings that the options and the own Node object make."""
     name = params["node_name"] or platform.node()
@@ -86,7 +97,7 @@ def settings(params: dict[str, Any], snapshot: Snapshot) -> Settings:
         name,
         params["zone"] if params["zone"] is not None else (node.zone if node is not None else ""),
         node_ips,
-        tuple(FAMILIES[family] for family in sorted(set(params["ip_families"]))),
+        _families(params),
         params["service_proxy_name"],
     )
     detector = settings_of.detector(
@@ -175,9 +186,8 @@ def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[di
 
 
 def _absent(request: Request, mode_of: Callable[[Settings], Mode], params: dict[str, Any]) -> Outcome:
-    families = tuple(FAMILIES[family] for family in sorted(set(params["ip_families"])))
     try:
-        mode = mode_of(Settings(NodeView("", families=families)))
+        mode = mode_of(Settings(NodeView("", families=_families(params))))
     except MissingToolError:
         return Outcome(False, [], [], [], [], {})  # rules can't be there without the tool that writes them
     return absent(request, mode)

@@ -16,7 +16,10 @@ from typing import NamedTuple
 
 from .._core.preflight_model import Interface
 from .._core.preflight_routes import Route
+from .files import read_bytes
 from .netlink import NETLINK_ROUTE, Netlink, attributes
+
+IPV6_ADDRESSES = "/proc/net/if_inet6"
 
 RTM_GETLINK = 18
 RTM_GETADDR = 22
@@ -62,6 +65,11 @@ def _links(netlink: Netlink) -> dict[int, _Link]:
         master = INDEX.unpack(found[IFLA_MASTER])[0] if IFLA_MASTER in found else 0
         links[index] = _Link(name, kind, bool(flags & IFF_UP), master)
     return links
+
+
+def has_ipv6() -> bool:
+    """Does the kernel have IPv6 at all? It may be built or booted without."""
+    return read_bytes(IPV6_ADDRESSES) is not None
 
 
 def interfaces() -> tuple[Interface, ...]:

@@ -16,6 +16,7 @@ import re
 from typing import Iterable, NamedTuple, Sequence
 
 from .._core.errors import OptionError, ToolError
+from .addresses import has_ipv6
 from .files import read_bytes
 from .runner import MissingToolError, Runner, Which, checked, which
 
@@ -24,7 +25,6 @@ NFT = "nft"
 VARIANTS = (LEGACY, NFT)
 PREFIXES = {4: "iptables", 6: "ip6tables"}
 LOADED_TABLES = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
-IPV6_ADDRESSES = "/proc/net/if_inet6"
 
 OURS = "SERVICENET"
 WAIT_SECONDS = 10
@@ -142,7 +142,7 @@ class IptablesTool:
 
     def available(self) -> bool:
         """Whether the programs are there and the kernel has the family at all (IPv6 may be off)."""
-        if self.family == 6 and read_bytes(IPV6_ADDRESSES) is None:
+        if self.family == 6 and not has_ipv6():
             return False
         return self._locate() is not None
 

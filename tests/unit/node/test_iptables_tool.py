@@ -150,9 +150,9 @@ def test_an_old_release_that_refuses_a_shared_table_is_explained() -> None:
 
 def test_ipv6_needs_the_kernel_to_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     find = found_in("ip6tables-nft", "ip6tables-nft-save", "ip6tables-nft-restore")
-    monkeypatch.setattr(iptables_tool, "read_bytes", lambda _path: b"")
+    monkeypatch.setattr(iptables_tool, "has_ipv6", lambda: True)
     assert IptablesTool(FakeRunner({}), 6, NFT, find).available() is True
-    monkeypatch.setattr(iptables_tool, "read_bytes", lambda _path: None)
+    monkeypatch.setattr(iptables_tool, "has_ipv6", lambda: False)
     assert IptablesTool(FakeRunner({}), 6, NFT, find).available() is False
 
 
