@@ -29,7 +29,7 @@ from conformance.endpoints.difference import all_differences
 from conformance.endpoints.random_cluster import RandomCluster
 from lab import ControlPlane, Lab
 from lab.claim import kill_and_wait
-from lab.control_plane import Api, has_peers, path_of
+from lab.control_plane import Api, has_peers, path_of, peer
 from lab.nodes import Node
 from lab.playbooks import ansible_playbook
 
@@ -39,6 +39,14 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.endpo
 
 CLUSTER_ROLE = Path(__file__).resolve().parents[2] / "roles" / "service_endpoints" / "files" / "clusterrole.yaml"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+ROLE = yaml.safe_load(CLUSTER_ROLE.read_text(encoding="utf-8"))
+BINDING = {
+    "apiVersion": "rbac.authorization.k8s.io/v1",
+    "kind": "ClusterRoleBinding",
+    "metadata": {"name": "servicenet-endpoints"},
+    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": ROLE["metadata"]["name"]},
+    "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "reader"}],
+}
 MANAGERS = SimpleNamespace(
     slice_manager=SETTINGS.manager, mirror_manager=SETTINGS.mirror_manager, endpoints_manager=SETTINGS.manager
 )
@@ -181,7 +189,7 @@ def twin() -> Iterator[ControlPlane]:
         yield started
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(12))
 def test_equal_to_the_real_controllers(plane: ControlPlane, twin: ControlPlane, full_figures: bool, seed: int) -> None:
     if seed > 1 and not full_figures:
         pytest.skip("one of the full figures")
@@ -240,10 +248,11 @@ def test_a_lease_of_the_real_controllers_counts(plane: ControlPlane) -> None:
         "metadata": {"name": "kube-controller-manager", "namespace": "kube-system"},
         "spec": {"holderIdentity": "control-1", "renewTime": now, "leaseDurationSeconds": 15},
     }
-    plane.api.create_all([plain_service()])
+    plane.api.create_all([plain_service(), ROLE, BINDING])
     plane.api.call("POST", path, lease)
+    time.sleep(0.5)
     try:
-        result = run(client_of(plane))
+        result = run(client_of(plane, "reader"))
         assert result["own_controller"] == ["kube-controller-manager runs as control-1."]
         assert records(plane.api) == {}
         old = {"spec": {"renewTime": "2020-01-01T00:00:00.000000Z"}}
@@ -251,6 +260,8 @@ def test_a_lease_of_the_real_controllers_counts(plane: ControlPlane) -> None:
         assert run(client_of(plane))["changed"] is True
     finally:
         plane.api.call("DELETE", path + "/kube-controller-manager")
+        for kind in ("ClusterRoleBinding", "ClusterRole"):
+            plane.api.delete(kind, "", ROLE["metadata"]["name"])
 
 
 # --- one pass ---------------------------------------------------------------------------------------------------------
@@ -287,17 +298,9 @@ def test_one_changed_pod_is_one_write(plane: ControlPlane) -> None:
 
 
 def test_the_cluster_role_is_enough_and_no_rule_of_it_is_too_much(plane: ControlPlane) -> None:
-    api = plane.api
-    role = yaml.safe_load(CLUSTER_ROLE.read_text(encoding="utf-8"))
-    binding = {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": "servicenet-endpoints"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role["metadata"]["name"]},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "reader"}],
-    }
+    api, role = plane.api, ROLE
     objects = [node(), plain_service(), plain_service("hand", selector=None), endpoints("hand")]
-    api.create_all([*objects, role, binding])
+    api.create_all([*objects, role, BINDING])
     path = path_of("ClusterRole", "", role["metadata"]["name"])
 
     def set_rules(rules: list[dict]) -> None:
@@ -332,6 +335,29 @@ def test_the_cluster_role_is_enough_and_no_rule_of_it_is_too_much(plane: Control
     finally:
         for kind, name in (("ClusterRoleBinding", "servicenet-endpoints"), ("ClusterRole", role["metadata"]["name"])):
             api.delete(kind, "", name)
+
+
+@pytest.mark.usefixtures("control_plane")
+def test_owners_may_be_named_where_the_api_server_guards_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the admission plugin OwnerReferencesPermissionEnforcement, which some distributions switch on."""
+    program = tmp_path / "kube-apiserver"
+    flag = "--enable-admission-plugins=OwnerReferencesPermissionEnforcement"
+    program.write_text(f'#!/bin/sh\nexec {peer("KUBE_APISERVER", "kube-apiserver")} "$@" {flag}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("KUBE_APISERVER", str(program))
+    without = {**ROLE, "rules": [rule for rule in ROLE["rules"] if "finalizers" not in str(rule["resources"])]}
+    objects = [node(), plain_service(), plain_service("hand", selector=None), endpoints("hand"), without, BINDING]
+    with ControlPlane() as guarded:
+        api = guarded.api
+        api.create_all([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}, *objects])
+        time.sleep(1)
+        with pytest.raises(ClusterError, match="blockOwnerDeletion"):
+            run(client_of(guarded, "reader"))
+        path = path_of("ClusterRole", "", ROLE["metadata"]["name"])
+        api.call("PATCH", path, {"rules": ROLE["rules"]}, "application/merge-patch+json")
+        time.sleep(1)
+        run(client_of(guarded, "reader"))
+        assert run(client_of(guarded))["changed"] is False
 
 
 # --- when things go wrong ---------------------------------------------------------------------------------------------
