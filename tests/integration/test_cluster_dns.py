@@ -106,9 +106,9 @@ def coredns_of(node: Node) -> int:
 
 
 def settle(node: Node) -> None:
-    """Waits until CoreDNS serves what the zone file holds."""
-    held = node.path(ZONE).read_text().split()[-1]
-    wait_until(lambda: dig(node, "_snapshot.cluster.local", "TXT") == [held], 6)
+    """Waits until CoreDNS has loaded the zone file."""
+    held = str(serial(node))
+    wait_until(lambda: dig(node, "cluster.local", "SOA")[0].split()[2] == held, 6)
 
 
 def serial(node: Node) -> int:
@@ -311,6 +311,20 @@ def test_what_was_served_is_served_on_and_the_next_run_heals_the_file(node: Node
     assert path.read_text().splitlines()[2:] == whole.splitlines()[2:]
     settle(node)
     assert dig(node, "web.shop.svc.cluster.local") == ["10.96.0.10"]
+
+
+@pytest.mark.parametrize("content", [None, "", "cut"])
+def test_a_server_that_starts_with_a_broken_zone_gets_its_copy(node: Node, content: str | None) -> None:
+    settle(node)
+    path = node.path(ZONE)
+    whole = path.read_text()
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text("".join(whole.splitlines(keepends=True)[:5]) if content else "")
+    node.run(["kill", "-9", str(coredns_of(node))])
+    wait_until(lambda: dig(node, "web.shop.svc.cluster.local") == ["10.96.0.10"], 20)
+    assert path.read_text() == whole
 
 
 def test_a_full_disk_leaves_the_old_zones(dns: Dns, node: Node) -> None:

@@ -5,13 +5,15 @@
 """Zone files and Corefile of a node: compare with what is there, write what differs, take everything away.
 
 A server that runs is never told: CoreDNS looks by itself for another serial, and serves what it has until it finds a
-whole zone. Every file is replaced in one step, so a crash or a full disk leaves the old one.
+whole zone. Every file is replaced in one step, so a crash or a full disk leaves the old one. A copy of each stands in
+the state directory, for a server that has to start while its own file is broken.
 
 This module util is private to the collection: nothing outside kubenode.servicenet may import it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -61,6 +63,15 @@ class Request(NamedTuple):
         """The snapshot that the zones were made of."""
         return os.path.join(self.state_dir, "dns.jsonl.gz")
 
+    @property
+    def copies_dir(self) -> str:
+        """Where the copies are."""
+        return os.path.join(self.state_dir, "dns-copies")
+
+    def copy_of(self, path: str) -> str:
+        """The copy of a zone file or of the Corefile."""
+        return os.path.join(self.copies_dir, "Corefile" if path == self.corefile_path else os.path.basename(path))
+
 
 class Outcome(NamedTuple):
     """``before`` and ``after``: lines for people, only those that differ. ``corefile_changed``: CoreDNS has to be told
@@ -102,6 +113,9 @@ def present(request: Request) -> Outcome:
             files.write_atomic(path, content, MODE)
         for path in plan.remove:
             files.remove(path)
+            files.remove(request.copy_of(path))
+        for path, content in plan.write.items():
+            files.write_atomic(request.copy_of(path), content, MODE)
         if plan.keep is not None:
             files.write_atomic(request.applied_path, plan.keep, 0o640)
         files.write_json(request.record_path, plan.record)
@@ -113,13 +127,16 @@ def absent(request: Request) -> Outcome:
     paths = [path for path in _zone_files(request.zone_dir) if _is_ours(path, dns_zonefile.NOTE)]
     if _is_ours(request.corefile_path, corefile.NOTE):
         paths.append(request.corefile_path)
-    states = [path for path in (request.record_path, request.applied_path) if os.path.exists(path)]
+    copies = [*_zone_files(request.copies_dir), os.path.join(request.copies_dir, "Corefile")]
+    states = [path for path in (request.record_path, request.applied_path, *copies) if os.path.exists(path)]
     changed = bool(paths or states)
     if changed and not request.check:
         with Lock(os.path.join(request.run_dir, "dns.lock"), request.lock_seconds):
             _remove_leftovers(request.zone_dir)
             for path in [*paths, *states]:
                 files.remove(path)
+            with contextlib.suppress(OSError):
+                os.rmdir(request.copies_dir)
     return Outcome(changed, request.corefile_path in paths, [], paths, [], [], {})
 
 

@@ -159,7 +159,7 @@ def test_leftovers_of_a_killed_run_go(node: Node) -> None:
 def test_the_mode_that_asks_the_api_server_needs_no_snapshot(node: Node) -> None:
     (node.root / "snapshot").unlink()
     assert coredns.present(node.request(mode="kubernetes", kubeconfig="/etc/servicenet/coredns.kubeconfig")).changed
-    assert set(node.files()) == {"Corefile", "state/dns.json"}
+    assert set(node.files()) == {"Corefile", "state/dns.json", "state/dns-copies/Corefile"}
     assert not coredns.present(node.request(mode="kubernetes", kubeconfig="/etc/servicenet/coredns.kubeconfig")).changed
 
 
