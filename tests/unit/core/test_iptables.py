@@ -1,0 +1,167 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The chains of the iptables mode: what they must add up to, for any cluster."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import iptables, iptables_live, snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import text_iptables as text
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.iptables import IptablesCompiler
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.passes import Program
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView, resolve
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Detector, Settings
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.table import (
+    BALANCE,
+    CLUSTER_IP,
+    LOAD_BALANCER,
+    REJECT,
+    ServiceTable,
+)
+
+from . import clusters
+from .test_resolve import service
+
+SETTINGS = Settings(NodeView("node-a", "z1", ("198.18.1.1",)), Detector(("10.128.0.0/9",)))
+COMPILER = IptablesCompiler(SETTINGS)
+
+
+def compiled(objects: list[dict[str, Any]]) -> tuple[ServiceTable, Program]:
+    """The table of a cluster and its whole program."""
+    table = resolve(snapshot.build(objects).services()[0], SETTINGS.view)
+    program = COMPILER.compile(table.rules)
+    return table, {**program, **COMPILER.frame(program)}
+
+
+def many_endpoints(count: int) -> list[dict[str, Any]]:
+    objects = service([])
+    objects[1]["endpoints"] = [{"addresses": [f"10.128.{i // 250}.{i % 250 + 1}"]} for i in range(count)]
+    return objects
+
+
+def test_a_small_service_is_balanced_in_its_leaf() -> None:
+    objects = service(["local", "other"])
+    del objects[0]["spec"]["ports"][0]["nodePort"]
+    _table, program = compiled(objects)
+    match = "-d 10.96.0.10/32 -p tcp -m tcp --dport 80"
+    assert program["4/nat/SERVICENET-IP-0a"] == (
+        f"{match} -m statistic --mode random --probability 0.50000000000 -j DNAT --to-destination 10.128.0.1:8080",
+        f"{match} -j DNAT --to-destination 10.128.0.2:8080",
+    )
+    assert program["4/nat/SERVICENET-IP-a"] == ("-d 0.0.0.0/0.0.0.240 -g SERVICENET-IP-0a",)
+    assert "-d 0.0.0.10/0.0.0.15 -j SERVICENET-IP-a" in program["4/nat/SERVICENET"]
+
+
+def test_sixteen_thousand_services_do_not_make_sixteen_thousand_chains() -> None:
+    objects = []
+    for i in range(16_000):
+        metadata = {"namespace": "shop", "name": f"s{i}"}
+        spec = {"clusterIPs": [f"10.{96 + i // 65536}.{i // 256 % 256}.{i % 256}"], "ports": [{"port": 80}]}
+        objects.append({"kind": "Service", "metadata": metadata, "spec": spec})
+    _table, program = compiled([o for o in objects if o["spec"]["clusterIPs"] != ["10.96.0.0"]])
+    chains = [name for name in program if "/filter/SERVICENET-IP-" in name]
+    assert len(chains) == 256 + 16
+    assert max(len(program[name]) for name in chains) <= 64
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 16, 17, 250, 257, 1000])
+def test_every_endpoint_has_the_same_chance(count: int) -> None:
+    objects = many_endpoints(count)
+    _table, program = compiled(objects)
+    found: dict[str, float] = {}
+
+    def walk(chain: str, reached: float) -> None:
+        for rule in program[f"4/nat/{chain}"]:
+            chance = re.search(r"--probability (\S+)", rule)
+            taken = reached * float(chance.group(1)) if chance else reached
+            backend, onward = re.search(r"--to-destination (\S+)", rule), re.search(r"-g (\S+)", rule)
+            if backend:
+                found[backend.group(1)] = found.get(backend.group(1), 0) + taken
+            elif onward:
+                walk(onward.group(1), taken)
+            else:
+                continue
+            reached -= taken
+
+    (entrance,) = (name for name in program if "/nat/SERVICENET-B-" in name)
+    walk(entrance.split("/")[2], 1.0)
+    assert len(found) == count
+    assert all(abs(share * count - 1) < 0.001 for share in found.values())
+    # No chain is long, so no packet meets many rules.
+    assert max(len(rules) for rules in program.values()) <= 2 * iptables.CHOICES
+
+
+def test_clients_are_remembered_by_the_backend_and_not_by_the_frontend() -> None:
+    objects = service(["local", "other"], sessionAffinity="ClientIP", externalTrafficPolicy="Local")
+    _table, program = compiled(objects)
+    lists: dict[str, set[str]] = {}
+    for rules in program.values():
+        for rule in rules:
+            name, backend = re.search(r"--name (\S+)", rule), re.search(r"--to-destination (\S+)", rule)
+            if name and backend:
+                lists.setdefault(backend.group(1), set()).add(name.group(1))
+    assert {backend: len(names) for backend, names in lists.items()} == {"10.128.0.1:8080": 1, "10.128.0.2:8080": 1}
+    assert all("--seconds 10800" in r for rules in program.values() for r in rules if "--update" in r)
+
+
+@settings(max_examples=60)
+@given(clusters.clusters())
+def test_the_chains_do_what_the_table_says(objects: list[dict[str, Any]]) -> None:
+    table, program = compiled(objects)
+    found = {(f.family, f.address, f.protocol, f.port): f for f in iptables_live.frontends(program)}
+    for entry in table.rules:
+        for frontend in entry.frontends:
+            live = found.pop((entry.family, frontend.address, entry.protocol, frontend.port))
+            inward = frontend.kind == CLUSTER_IP
+            targets = (entry.internal,) if inward else (entry.cluster, entry.external)
+            expected = {(b.address, b.port) for t in targets if t.verdict == BALANCE for b in t.backends}
+            assert set(live.backends) == expected
+            verdict = targets[-1].verdict
+            limited = frontend.kind == LOAD_BALANCER and frontend.source_ranges is not None
+            assert live.refused == ("reject" if verdict == REJECT else "drop" if verdict != BALANCE or limited else "")
+    assert found == {}
+
+
+@settings(max_examples=60)
+@given(clusters.clusters())
+def test_every_chain_is_led_to_and_has_a_name_that_iptables_takes(objects: list[dict[str, Any]]) -> None:
+    _table, program = compiled(objects)
+    chains: dict[tuple[int, str], set[str]] = {}
+    targets: dict[tuple[int, str], set[str]] = {}
+    for name, rules in program.items():
+        family, where, chain = iptables.parts(name)
+        assert len(chain) <= 28
+        if chain not in iptables.HOOKS[where]:
+            chains.setdefault((family, where), set()).add(chain)
+        targets.setdefault((family, where), set()).update(re.findall(r"-[jg] (SERVICENET\S*)", "\n".join(rules)))
+        for rule in rules:
+            assert not re.search(r"[\n;`$|&<>\\]", rule)
+    for table, names in chains.items():
+        assert targets[table] <= names
+        # The dispatch of an empty filter table is the one chain that nothing needs to lead to.
+        assert names - targets[table] <= {"SERVICENET"}
+
+
+@settings(max_examples=40)
+@given(clusters.clusters(), clusters.clusters())
+def test_a_transaction_declares_what_it_changes_and_only_that(old: list[Any], new: list[Any]) -> None:
+    before, after = compiled(old)[1], compiled(new)[1]
+    changes = {
+        iptables.parts(name)[2]: (before.get(name), after.get(name))
+        for name in {**before, **after}
+        if name.startswith("4/nat/SERVICENET") and before.get(name) != after.get(name)
+    }
+    lines = text.transaction("nat", changes, {}).splitlines()
+    assert {line.split(" ")[0][1:] for line in lines if line.startswith(":")} == set(changes)
+    gone = {chain for chain, (_old, rules) in changes.items() if rules is None}
+    assert {line[3:] for line in lines if line.startswith("-X ")} == gone
+    assert [line for line in lines if line.startswith("-A ")] == [
+        f"-A {chain} {rule}" for chain, (_old, rules) in changes.items() for rule in rules or ()
+    ]
