@@ -105,10 +105,10 @@ class NftablesMode:
         """
         if not self.tool.available():
             return  # in check mode, on a node where the run would install it
-        problems = nft_tool.too_old(self.tool.version(), platform.release())
-        if not problems:
-            families = self.compiler.settings.view.families
-            problems = self.tool.lacking(nftables_changes.samples(self.compiler, families))
+        problems = nft_tool.too_old((), platform.release())
+        lacking = self.tool.lacking(nftables_changes.samples(self.compiler, self.compiler.settings.view.families))
+        if lacking:
+            problems = nft_tool.too_old(self.tool.version(), platform.release()) or lacking
         if problems:
             raise PreflightError(problems)
 

@@ -76,7 +76,8 @@ def transactions(compiler: NftablesCompiler, changes: Changes) -> list[Transacti
 
 
 def samples(compiler: NftablesCompiler, families: Iterable[int]) -> dict[str, str]:
-    """What has to be possible -> a transaction that uses every form of it, to be checked and never committed."""
+    """What has to be possible -> a transaction that uses every form of it, to be checked and never committed. Each has
+    what those before it have, and more."""
     text_of = {"its maps and sets": "", "its chains": "", "balancing": ""}
     for family in families:
         where = text.table(family)
@@ -84,12 +85,12 @@ def samples(compiler: NftablesCompiler, families: Iterable[int]) -> dict[str, st
         maps = [f"add table {where}", f"delete table {where}", f"add table {where}"]
         maps += [text.declaration(family, name) for name in text.COLLECTIONS]
         chains = [line for name, made in compiler.chains(family).items() for line in _chain(family, name, made)]
-        balancing = [f"add chain {where} recall"]
+        balancing = []
         for name in _SAMPLES:
             balancing += text.chain(family, name, "", compiler.balancing(family, name) or ())
         text_of["its maps and sets"] += _text([maps])
         text_of["its chains"] += _text([maps, chains])
-        text_of["balancing"] += _text([maps, balancing])
+        text_of["balancing"] += _text([maps, chains, balancing])
     return text_of
 
 

@@ -81,22 +81,29 @@ class NftTool:
     def lacking(self, samples: dict[str, str]) -> list[str]:
         """Sentences about the forms that nft or the kernel refuses.
 
-        :param samples: what it is for, as "balancing" -> a transaction that uses it, which is only checked; the first
-            that is refused is told, for the others are built on it.
+        :param samples: what it is for, as "balancing" -> a transaction that uses it, which is only checked. Each has
+            what those before it have, so the last one is enough if it is taken; else the first refused one is told.
         """
-        problems = []
+        if not self._refusal(list(samples.values())[-1]):
+            return []
         for what, text in samples.items():
-            try:
-                self.check(text)
-            except ToolError as error:
-                said = (error.stderr.strip().splitlines() or ["no reason given"])[0]
-                problems.append(
-                    f"This node's nft or kernel does not take what {what} needs ({said}):"
-                    " install nftables 1.0.6 or later and a kernel with nf_tables, nft_nat, nft_fib, nft_numgen and"
-                    " nft_reject, or choose another mode."
+            said = self._refusal(text)
+            if said:
+                sentence = (
+                    f"This node's nft or kernel does not take what {what} needs ({said}): install nftables 1.0.6 or"
+                    " later and a kernel with nf_tables, nft_nat, nft_fib, nft_numgen and nft_reject, or choose another"
+                    " mode."
                 )
-                break
-        return problems
+                return [sentence]
+        return []
+
+    def _refusal(self, text: str) -> str:
+        """The first line of what nft has against a transaction, "" if nothing."""
+        try:
+            self.check(text)
+        except ToolError as error:
+            return (error.stderr.strip().splitlines() or ["it gave no reason"])[0]
+        return ""
 
     def commit(self, text: str) -> None:
         """Commits a transaction as a whole.
