@@ -10,6 +10,7 @@ line on stdin, answers go out the same way:
 - `start` (`module`, `arguments`, `environment`, `output`): the process id of the run, which is also its process group.
 - `wait` (`pid`): the run's exit status (negative: the signal that ended it), as soon as everything that it started has
   ended as well, orphans included.
+- `generation`: that of nftables in the namespace.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from typing import Any
 
 from ansible.module_utils import basic
 
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node.generation import nf_tables_generation
+
 PR_SET_CHILD_SUBREAPER = 36
 MODULES = "ansible_collections.kubenode.servicenet.plugins.modules"
 
@@ -32,6 +35,7 @@ def start(module: str, arguments: dict[str, Any], environment: dict[str, str], o
     """Forks; the child does what Ansible's own wrapper does before a module's code runs, and the module."""
     pid = os.fork()
     if pid:
+        os.setpgid(pid, pid)  # also here: whoever asked may kill the group at once
         return pid
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -69,7 +73,7 @@ def main() -> None:
     runpy.run_module(f"{MODULES}.iptables_services", run_name="loaded")
     for line in sys.stdin:
         message = json.loads(line)
-        operation = {"start": start, "wait": wait}[message.pop("op")]
+        operation = {"start": start, "wait": wait, "generation": nf_tables_generation}[message.pop("op")]
         print(json.dumps(operation(**message)), flush=True)
 
 

@@ -88,36 +88,34 @@ def service(
     if stream:
         ports.append({"name": "stream", "protocol": "TCP", "port": STREAM, "targetPort": STREAM})
     ips = [vip(number), vip(number, 6)]
-    made: list[dict[str, Any]] = [
-        {
-            "kind": "Service",
-            "metadata": {"namespace": "shop", "name": name},
-            "spec": {"type": "ClusterIP", "clusterIP": ips[0], "clusterIPs": ips, "ports": ports, **spec},
-            "status": status,
-        }
-    ]
-    for family in (4, 6):
-        made.append(
+    made = {
+        "kind": "Service",
+        "metadata": {"namespace": "shop", "name": name},
+        "spec": {"type": "ClusterIP", "clusterIP": ips[0], "clusterIPs": ips, "ports": ports, **spec},
+        "status": status,
+    }
+    return [made, *(_slice(name, family, pods, ports) for family in (4, 6))]
+
+
+def _slice(name: str, family: int, pods: Mapping[str, str], ports: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "kind": "EndpointSlice",
+        "metadata": {
+            "namespace": "shop",
+            "name": f"{name}-{family}",
+            "labels": {"kubernetes.io/service-name": name},
+        },
+        "addressType": f"IPv{family}",
+        "ports": [{"name": p["name"], "protocol": p["protocol"], "port": p["targetPort"]} for p in ports],
+        "endpoints": [
             {
-                "kind": "EndpointSlice",
-                "metadata": {
-                    "namespace": "shop",
-                    "name": f"{name}-{family}",
-                    "labels": {"kubernetes.io/service-name": name},
-                },
-                "addressType": f"IPv{family}",
-                "ports": [{"name": p["name"], "protocol": p["protocol"], "port": p["targetPort"]} for p in ports],
-                "endpoints": [
-                    {
-                        "addresses": [PODS[pod][0 if family == 4 else 1]],
-                        "conditions": STATES[state],
-                        "nodeName": PODS[pod][2],
-                    }
-                    for pod, state in pods.items()
-                ],
+                "addresses": [PODS[pod][0 if family == 4 else 1]],
+                "conditions": STATES[state],
+                "nodeName": PODS[pod][2],
             }
-        )
-    return made
+            for pod, state in pods.items()
+        ],
+    }
 
 
 # --------------------------------------------------------------------------------------------------------- a node
@@ -136,7 +134,11 @@ class Run:
             return {"killed": -status}
         said = self.output.read_text()
         assert said, f"the module ended with {status} and said nothing"
-        return dict(json.loads(said.splitlines()[-1]))
+        result = dict(json.loads(said.splitlines()[-1]))
+        # Since ansible-core 2.19 a warning is more than its text.
+        warnings = result.get("warnings", [])
+        result["warnings"] = [one if isinstance(one, str) else str(one["event"]["msg"]) for one in warnings]
+        return result
 
 
 class ModuleServer:
@@ -158,6 +160,11 @@ class ModuleServer:
         self._process.stdin.write(json.dumps(message) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
 
     def close(self) -> None:
         """Ends it."""
@@ -199,17 +206,16 @@ class ServicesNode:
         self.snapshot.write_bytes(snapshot.dump(snapshot.build([raw for some in objects for raw in some])))
 
     def start(self, **options: Any) -> Run:
-        """Begins a run of the module."""
+        """Begins a run of the variant's module."""
+        return self.start_module(f"{self.variant.mode}_services", self.arguments(**options))
+
+    def start_module(self, module: str, arguments: dict[str, Any]) -> Run:
+        """Begins a run of any module of the collection, on the node."""
         self._runs += 1
         output = self.directory / f"run-{self._runs}"
-        arguments = self.arguments(**options)
-        path = f"{self.bin}{os.pathsep}{os.environ['PATH']}"
+        environment = {"PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
         pid = self.server.ask(
-            op="start",
-            module=f"{self.variant.mode}_services",
-            arguments=arguments,
-            environment={"PATH": path},
-            output=str(output),
+            op="start", module=module, arguments=arguments, environment=environment, output=str(output)
         )
         return Run(self, pid, output)
 
@@ -239,8 +245,8 @@ class ServicesNode:
         """All rules of the node, of all programs, in a form that only changes with them."""
         texts = [self.lab.in_node("nft", "-s", "list", "ruleset")]
         for tool, names in (("iptables", "ip_tables_names"), ("ip6tables", "ip6_tables_names")):
-            for table in sorted(self.lab.in_node("cat", f"/proc/net/{names}").split()):
-                texts.append(_normal(self.lab.in_node(f"{tool}-legacy-save", "-t", table)))
+            tables = sorted(self.lab.in_node("cat", f"/proc/net/{names}").split())
+            texts += [_normal(self.lab.in_node(f"{tool}-legacy-save", "-t", table)) for table in tables]
         return "\n".join(texts)
 
     def tables(self) -> dict[str, str]:
@@ -254,15 +260,9 @@ class ServicesNode:
             for table in ("nat", "filter")
         }
 
-    def generation(self) -> str:
+    def generation(self) -> int:
         """Moves with every commit to nftables."""
-        code = (
-            "from ansible_collections.kubenode.servicenet.plugins.module_utils._node import generation;"
-            "print(generation.nf_tables_generation())"
-        )
-        environment = {**os.environ, "PYTHONPATH": str(collections_path())}
-        argv = ["ip", "netns", "exec", self.lab.node, sys.executable, "-c", code]
-        return subprocess.run(argv, env=environment, text=True, capture_output=True, check=True).stdout
+        return int(self.server.ask(op="generation") or 0)
 
     def sysctls(self) -> str:
         """All kernel settings of the node's network that do not change by themselves."""

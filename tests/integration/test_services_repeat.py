@@ -79,8 +79,11 @@ def test_a_second_run_opens_no_file_for_writing(node: ServicesNode) -> None:
     trace = node.directory / "trace"
     calls = "openat,open,creat,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,link,linkat,symlink,chmod,fchmod"
     done = subprocess.run(
-        ["ip", "netns", "exec", node.lab.node, "strace", "-f", "-s", "200", "-e", f"trace={calls}", "-o", str(trace)]
-        + [sys.executable, "-B", "-c", LAUNCHER, f"{MODULES}.{node.variant.mode}_services"],
+        [
+            *("ip", "netns", "exec", node.lab.node),
+            *("strace", "-f", "-s", "200", "-e", f"trace={calls}", "-o", str(trace)),
+            *(sys.executable, "-B", "-c", LAUNCHER, f"{MODULES}.{node.variant.mode}_services"),
+        ],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": node.arguments()}),
         env=os.environ | {"PYTHONPATH": str(collections_path())},
         text=True,
