@@ -11,6 +11,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -158,6 +159,16 @@ class _Plan(NamedTuple):
 
 def present(request: Request) -> Outcome:
     """Makes the node hold what the snapshot says."""
+    try:
+        return _present(request)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as wrong:
+        # Lines are parsed late, and only those that matter: loading a snapshot proves its digest and nothing more.
+        raise SnapshotError(
+            f"The snapshot {request.snapshot} has a line that is no JSON, though its digest is right: {wrong}."
+        ) from wrong
+
+
+def _present(request: Request) -> Outcome:
     plan = _plan(request)
     if request.check:
         for step in plan.steps if plan.current is not None or plan.token else []:
@@ -176,14 +187,10 @@ def present(request: Request) -> Outcome:
 
 def absent(request: Request, mode: Mode) -> Outcome:
     """Takes everything of the mode off the node; what is not ours stays."""
-    try:
-        current = mode.read()
-    except MissingToolError:
-        current = {}  # rules can't be there without the tool that writes them
+    changes = _removal(mode)
     record, _warnings = _read_record(request)
     old = _applied(request)
     before = _NO_SERVICES if old is None else resolve(old.services()[0], request.settings(old).view)
-    changes: Changes = {name: (content, None) for name, content in current.items()}
     lines = describing.describe(before) or [f"{len(changes)} chains, maps or sets"]
     # The kernel settings serve all modes: the last one to go puts them back.
     last = not any(files.read_bytes(request.record_of(name)) for name in MODES if name != request.name)
@@ -194,13 +201,21 @@ def absent(request: Request, mode: Mode) -> Outcome:
     warnings: list[str] = []
     if (changes or record or remembered) and not request.check:
         with Lock(os.path.join(request.run_dir, "lock"), request.lock_seconds):
-            _commit(mode, mode.steps(changes), before)
+            _commit(mode, mode.steps(_removal(mode)), before)  # another run may have come first
             warnings += _forget_flows(before, _NO_SERVICES)
             if last:
                 warnings += sysctls.restore()[1]
             files.remove(request.applied_path)
             files.remove(request.record_path)
     return Outcome(bool(changes or record or remembered), lines, after, [], warnings, {})
+
+
+def _removal(mode: Mode) -> Changes:
+    """The changes that leave nothing of ours."""
+    try:
+        return {name: (content, None) for name, content in mode.read().items()}
+    except MissingToolError:
+        return {}  # rules can't be there without the tool that writes them
 
 
 class Inspection(NamedTuple):
