@@ -39,11 +39,9 @@ class Zone(NamedTuple):
 
 
 class ZoneFile(NamedTuple):
-    """What a zone file says of itself; ``intact`` if its records match its digest."""
+    """What a zone file says of itself; ``lines`` are what stands between its SOA and its digest, if it is whole."""
 
     serial: int
-    digest: str
-    intact: bool
     lines: tuple[str, ...]
 
 
@@ -69,17 +67,13 @@ def render(zone: Zone, serial: int) -> str:
 
 
 def read(text: str) -> ZoneFile | None:
-    """Reads a file that ``render`` wrote; None for anything that has no serial of ours to be read."""
+    """Reads a file that ``render`` wrote, or a part of it; None for anything that has no serial of ours to be read."""
     note, newline, rest = text.partition("\n")
     lines = rest.splitlines(keepends=True)
     soa = _SOA.match(lines[0]) if lines and note + newline == NOTE else None
     if soa is None:
         return None
-    body, last = lines[1:-1], lines[-1]
-    digest = _digest(body)
-    said = last.rstrip("\n").rpartition(" ")[2].strip('"')
-    intact = len(lines) > 1 and last.startswith(_MARK) and last.endswith('"\n') and said == digest
-    return ZoneFile(int(soa.group(1)), digest if intact else "", intact, tuple(body))
+    return ZoneFile(int(soa.group(1)), tuple(line for line in lines[1:] if not line.startswith(_MARK)))
 
 
 def update(zone: Zone, current: str | None, remembered_serial: int, now: int) -> Update:
@@ -93,7 +87,7 @@ def update(zone: Zone, current: str | None, remembered_serial: int, now: int) ->
     lines = record_lines(zone)
     digest = _digest(lines)
     found = None if current is None else read(current)
-    if found is not None and found.digest == digest and _text(zone, found.serial, lines, digest) == current:
+    if found is not None and _text(zone, found.serial, lines, digest) == current:
         return Update(found.serial, digest, None, (), ())
     serial = next_serial((remembered_serial, found.serial if found else 0), now)
     before = found.lines if found else ()
