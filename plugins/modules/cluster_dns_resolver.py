@@ -9,9 +9,10 @@ DOCUMENTATION = r"""
 module: cluster_dns_resolver
 short_description: Have the resolver of a node ask the CoreDNS on the node
 description:
-  - Finds out who runs the node's resolver and tells it by its own means. systemd-resolved gets a drop-in that sends
-    the cluster's names to CoreDNS, NetworkManager a drop-in with CoreDNS as the DNS server, a plain
-    C(/etc/resolv.conf) CoreDNS as its only server.
+  - Finds out who runs the node's resolver and tells it by its own means. systemd-resolved asks CoreDNS for the
+    cluster's names, as the server behind the device C(servicenet0), or by a drop-in where there is no such device.
+    NetworkManager gets a drop-in with CoreDNS as the DNS server, a plain C(/etc/resolv.conf) CoreDNS as its only
+    server.
   - Nothing is changed before CoreDNS has answered a query, and everything is put back if it does not answer through the
     resolver afterwards.
 options:

@@ -44,6 +44,22 @@ def resolved(servers: Iterable[str], zones: Iterable[str]) -> str:
     return f"{NOTE}[Resolve]\nDNS={' '.join(servers)}\nDomains={routes}\n"
 
 
+def link_commands(device: str, servers: Iterable[str], zones: Iterable[str]) -> list[list[str]]:
+    """What tells systemd-resolved that our servers are behind a device, for our zones alone."""
+    routes = [f"~{zone.rstrip('.')}" for zone in zones]
+    return [
+        ["resolvectl", "dns", device, *servers],
+        ["resolvectl", "domain", device, *routes],
+        ["resolvectl", "default-route", device, "false"],
+    ]
+
+
+def link_unit(commands: Iterable[list[str]]) -> str:
+    """A drop-in for the unit that sets the device up, so that the same is told after a boot."""
+    lines = "".join(f"ExecStartPost=-{' '.join(command)}\n" for command in commands)
+    return f"{NOTE}[Unit]\nAfter=systemd-resolved.service\n\n[Service]\n{lines}"
+
+
 def network_manager(servers: Iterable[str]) -> str:
     """A drop-in for NetworkManager, which then writes our servers into resolv.conf itself."""
     return f"{NOTE}[global-dns]\n\n[global-dns-domain-*]\nservers={','.join(servers)}\n"

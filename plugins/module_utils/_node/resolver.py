@@ -30,6 +30,7 @@ PLAIN = "resolv.conf"
 RESOLV_CONF = "etc/resolv.conf"
 RESOLVED_UPSTREAMS = "run/systemd/resolve/resolv.conf"
 RESOLVED_DROP_IN = "etc/systemd/resolved.conf.d/90-servicenet.conf"
+LINK_DROP_IN = "etc/systemd/system/servicenet-dns-network.service.d/50-resolver.conf"
 MANAGER_UPSTREAMS = "run/NetworkManager/no-stub-resolv.conf"
 MANAGER_DROP_IN = "etc/NetworkManager/conf.d/90-servicenet.conf"
 STUB = "127.0.0.53"
@@ -38,7 +39,8 @@ _BY_HAND = "Tell that program to ask CoreDNS, and switch cluster_dns_configure_r
 
 
 class Request(NamedTuple):
-    """``servers``: where our CoreDNS listens. ``zones``: absolute origins. ``root``: "/" but for tests."""
+    """``servers``: where our CoreDNS listens. ``zones``: absolute origins. ``root``: "/" but for tests.
+    ``device``: the device that may have our addresses."""
 
     servers: tuple[str, ...]
     port: int
@@ -47,6 +49,7 @@ class Request(NamedTuple):
     state_dir: str
     check: bool = False
     root: str = "/"
+    device: str = "servicenet0"
 
     @property
     def record_path(self) -> str:
@@ -106,34 +109,47 @@ def upstreams(state_dir: str, own: Iterable[str], root: str = "/") -> list[str]:
 # --------------------------------------------------------------------------------------------------------- switching
 
 
+class _Means(NamedTuple):
+    """How one kind of resolver is told: a file, its content, and commands. ``before``: the content before us."""
+
+    path: str
+    text: str
+    before: str | None
+    switch_on: list[list[str]]
+    switch_off: list[list[str]]
+
+
 def present(request: Request, run: Runner) -> Outcome:
     """Has the node's resolver ask our CoreDNS, once that has answered."""
     kind = kind_of(request.root)
-    path, wanted, original = _wanted(request, kind)
-    current = _read_or_none(path)
-    if current == wanted:
+    means = _means(request, kind)
+    current = _read_or_none(means.path)
+    if current == means.text:
         return Outcome(False, kind, [], [], [])
-    outcome = Outcome(True, kind, _lines(current), _lines(wanted), [])
+    outcome = Outcome(True, kind, _lines(current), _lines(means.text), [])
     if request.check:
         return outcome
     for server in request.servers:
         _require_answer(server, request.port, request.domain, "and nothing was changed")
+    if _record(request.record_path).get("path", means.path) != means.path:
+        absent(request, run)  # another program runs the resolver now
     record = {
         "kind": kind,
-        "path": path,
-        "before": original,
-        "written": _digest(wanted),
+        "path": means.path,
+        "before": means.before,
+        "written": _digest(means.text),
+        "switch_off": means.switch_off,
         "upstreams": upstreams(request.state_dir, request.servers, request.root),
     }
     files.write_json(request.record_path, record)
     try:
-        _write(path, wanted)
-        _reload(kind, run)
+        _write(means.path, means.text)
+        _tell(means.switch_on, run)
         if kind == RESOLVED:
             _require_answer(STUB, 53, request.domain, "so its former settings were put back")
     except ServicenetError:
-        _put_back(path, original)
-        _reload(kind, run)
+        _put_back(means.path, means.before)
+        _tell(means.switch_off, run)
         files.remove(request.record_path)
         raise
     return outcome
@@ -153,29 +169,41 @@ def absent(request: Request, run: Runner) -> Outcome:
         return outcome
     if not request.check:
         _put_back(path, record["before"])
-        _reload(kind, run)
+        _tell(record["switch_off"], run)
         files.remove(request.record_path)
     return Outcome(True, kind, _lines(current), _lines(record["before"]), [])
 
 
-def _wanted(request: Request, kind: str) -> tuple[str, str, str | None]:
-    """-> (path, its wanted content, its content before us)"""
-    drop_ins = {
-        RESOLVED: (RESOLVED_DROP_IN, dns_resolv_conf.resolved(request.servers, request.zones)),
-        NETWORK_MANAGER: (MANAGER_DROP_IN, dns_resolv_conf.network_manager(request.servers)),
-    }
-    record = _record(request.record_path)
-    path = os.path.join(request.root, drop_ins[kind][0] if kind in drop_ins else RESOLV_CONF)
-    current = _read_or_none(path)
-    ours = bool(record) and record["path"] == path and current is not None and _digest(current) == record["written"]
-    original = record["before"] if ours else current
-    if kind in drop_ins:
-        return path, drop_ins[kind][1], original
+def _means(request: Request, kind: str) -> _Means:
+    if kind == RESOLVED and os.path.isdir(os.path.join(request.root, "sys/class/net", request.device)):
+        # On a link of its own our server is asked for our zones and nothing else.
+        commands = dns_resolv_conf.link_commands(request.device, request.servers, request.zones)
+        reload = ["systemctl", "daemon-reload"]
+        text = dns_resolv_conf.link_unit(commands)
+        return _drop_in(
+            request, LINK_DROP_IN, text, [*commands, reload], [["resolvectl", "revert", request.device], reload]
+        )
+    if kind == RESOLVED:
+        # The loopback can't have servers of its own, so they are everybody's; CoreDNS passes on what is not ours.
+        restart = ["systemctl", "restart", "systemd-resolved.service"]
+        text = dns_resolv_conf.resolved(request.servers, request.zones)
+        return _drop_in(request, RESOLVED_DROP_IN, text, [restart], [restart])
+    if kind == NETWORK_MANAGER:
+        reload = ["nmcli", "general", "reload"]
+        return _drop_in(request, MANAGER_DROP_IN, dns_resolv_conf.network_manager(request.servers), [reload], [reload])
     if request.port != 53:
         raise PreflightError(
             [f"/etc/resolv.conf knows no ports, and CoreDNS listens on {request.port}: let it listen on port 53."]
         )
-    return path, dns_resolv_conf.managed(original or "", request.servers), original
+    means = _drop_in(request, RESOLV_CONF, "", [], [])
+    return means._replace(text=dns_resolv_conf.managed(means.before or "", request.servers))
+
+
+def _drop_in(request: Request, name: str, text: str, on: list[list[str]], off: list[list[str]]) -> _Means:
+    path = os.path.join(request.root, name)
+    record, current = _record(request.record_path), _read_or_none(path)
+    ours = record.get("path") == path and current is not None and _digest(current) == record["written"]
+    return _Means(path, text, record["before"] if ours else current, on, off)
 
 
 def _require_answer(server: str, port: int, domain: str, consequence: str) -> None:
@@ -190,11 +218,9 @@ def _require_answer(server: str, port: int, domain: str, consequence: str) -> No
         )
 
 
-def _reload(kind: str, run: Runner) -> None:
-    if kind == RESOLVED:
-        checked(run, ["systemctl", "restart", "systemd-resolved.service"])
-    elif kind == NETWORK_MANAGER:
-        checked(run, ["nmcli", "general", "reload"])
+def _tell(commands: list[list[str]], run: Runner) -> None:
+    for command in commands:
+        checked(run, command)
 
 
 # -------------------------------------------------------------------------------------------------------------- files

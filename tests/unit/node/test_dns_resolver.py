@@ -112,6 +112,38 @@ def test_systemd_resolved_gets_a_drop_in_for_our_zones(root: Path, answers: Answ
     assert run.commands == [RESTART, RESTART]
 
 
+def test_systemd_resolved_asks_behind_the_device_where_there_is_one(root: Path) -> None:
+    (root / "sys/class/net/servicenet0").mkdir(parents=True)
+    runs_resolved(root)
+    told = [
+        f"resolvectl dns servicenet0 {OURS}",
+        "resolvectl domain servicenet0 ~cluster.local ~96.10.in-addr.arpa",
+        "resolvectl default-route servicenet0 false",
+    ]
+    taken_back = ["resolvectl revert servicenet0", "systemctl daemon-reload"]
+    run = FakeRunner(dict.fromkeys([*told, *taken_back], ""))
+    resolver.present(request(root), run)
+    drop_in = root / resolver.LINK_DROP_IN
+    assert [line for line in drop_in.read_text().splitlines() if "resolvectl" in line] == [
+        f"ExecStartPost=-{command}" for command in told
+    ]
+    assert run.commands == [*told, "systemctl daemon-reload"]
+    assert not (root / resolver.RESOLVED_DROP_IN).exists()
+    resolver.absent(request(root), run)
+    assert run.commands[-2:] == taken_back
+    assert not drop_in.exists()
+
+
+def test_another_program_that_took_over_gets_its_own_settings(root: Path) -> None:
+    resolver.present(request(root), FakeRunner({}))
+    run = runs_resolved(root)
+    resolver.present(request(root), run)
+    assert (root / resolver.RESOLVED_DROP_IN).exists()
+    resolver.absent(request(root), run)
+    assert not (root / resolver.RESOLVED_DROP_IN).exists()
+    assert (root / "etc/resolv.conf").is_symlink()
+
+
 def test_a_resolver_that_does_not_answer_afterwards_is_put_back(root: Path, answers: Answers) -> None:
     run = runs_resolved(root)
     answers.servers = (OURS,)
