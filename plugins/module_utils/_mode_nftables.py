@@ -91,7 +91,8 @@ class NftablesMode:
 
     def steps(self, changes: Changes) -> list[Step]:
         """One for all that is new, one for what nothing points at any more; see ``_core.nftables_changes``."""
-        if any(nftables.parts(name)[1] == "table" and new is not None for name, (_old, new) in changes.items()):
+        tables = (changes.get(nftables.container(family, "table", text_nftables.TABLE)) for family in FAMILIES)
+        if any(change is not None and change[1] is not None for change in tables):
             self._preflight()
         made = nftables_changes.transactions(self.compiler, changes)
         steps = [Step(f"nft ({one.title})", one.text, one.undo) for one in made]

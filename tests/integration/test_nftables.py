@@ -21,6 +21,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from integration import newest_nft
 from integration.in_namespace import namespace, run, sh
 from unit.core import clusters
 
@@ -80,9 +81,15 @@ def sticky(seconds: int = 600) -> dict[str, Any]:
 class Node:
     """Runs of the mode, with a state directory of their own."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, nft: list[str]) -> None:
         self.directory = directory
-        self.run = run
+        self.nft = nft
+        self.run = self.plain
+
+    def plain(self, argv: list[str], data: str | None = None) -> tuple[int, str, str]:
+        """Runs a tool, another nft in place of the installed one."""
+        code, out, err = run([*(self.nft or argv[:1]), *argv[1:]], data)
+        return code, out, err
 
     def request(self, settings: Settings) -> _runner.Request:
         return _runner.Request(
@@ -109,12 +116,16 @@ class Node:
 
     def remove(self) -> _runner.Outcome:
         settings = Settings(VIEW)
-        return _runner.absent(self.request(settings), NftablesMode(settings, run))
+        return _runner.absent(self.request(settings), NftablesMode(settings, self.run))
 
 
-@pytest.fixture
-def node(tmp_path: Path) -> Node:
+VERSIONS = ["installed", pytest.param("newest", marks=pytest.mark.soak)]
+
+
+@pytest.fixture(params=VERSIONS)
+def node(request: pytest.FixtureRequest, tmp_path: Path, cache: Path, full_figures: bool) -> Node:
     """A node whose loopback device has all addresses of clients and endpoints."""
+    nft = newest_nft.command(cache, full_figures) if request.param == "newest" else []
     for cidr in LOCAL:
         sh(f"ip route add local {cidr} dev lo")
     # Whatever is not translated goes out here and is lost.
@@ -123,7 +134,7 @@ def node(tmp_path: Path) -> Node:
     sh("ip link set out1 up")
     for cidr in VIPS:
         sh(f"ip route add {cidr} dev out0")
-    return Node(tmp_path)
+    return Node(tmp_path, nft)
 
 
 @contextlib.contextmanager
@@ -200,7 +211,7 @@ def answers(family: int, count: int = 40) -> set[str]:
 @hypothesis.given(objects=clusters.clusters())
 def test_any_cluster_is_read_back_as_it_was_written(node: Node, objects: list[dict[str, Any]]) -> None:
     node.program(objects)
-    held = NftablesMode(Settings(VIEW), run).read()
+    held = NftablesMode(Settings(VIEW), node.run).read()
     wanted = passes.full(snapshot.build(objects), VIEW, NftablesCompiler(Settings(VIEW))).new
     assert {name: content for name, content in held.items() if parts(name)[1] in text_nftables.COLLECTIONS} == wanted
     sh("nft add table ip other")
@@ -403,7 +414,7 @@ def test_nothing_is_listed_while_nobody_touched_anything(node: Node) -> None:
 
     def recorded(argv: list[str], data: str | None = None) -> tuple[int, str, str]:
         commands.append(argv[1:])
-        return run(argv, data)
+        return node.plain(argv, data)
 
     node.run = recorded
     assert not node.again().changed
@@ -422,14 +433,14 @@ def test_a_refused_transaction_names_the_service_and_changes_nothing(node: Node)
     def meddling(argv: list[str], data: str | None = None) -> tuple[int, str, str]:
         if argv[1:] == ["-f", "-"]:
             sh("nft -f -", taken + "\n")
-        return run(argv, data)
+        return node.plain(argv, data)
 
     node.run = meddling
     with pytest.raises(ServicenetError, match=r"Service shop/api:http .*10\.96\.0\.2 \. 6 \. 80"):
         node.program(service("web", VIP[4], [1]), service("api", "10.96.0.2", [3]))
     with servers(4):
         assert answers(4) == {endpoint(4, 1), endpoint(4, 2)}
-        node.run = run
+        node.run = node.plain
         node.again()
         assert answers(4) == {endpoint(4, 1)}
         assert ask(client(4, 1), "10.96.0.2") == endpoint(4, 3)
@@ -443,7 +454,7 @@ def test_a_node_that_lacks_something_is_told_in_words(node: Node, monkeypatch: p
     def refusing(argv: list[str], data: str | None = None) -> tuple[int, str, str]:
         if "--check" in argv and data and "random mod 2 " in data:
             return 1, "", "/dev/stdin:1:1-9: Error: Could not process rule: No such file or directory"
-        return run(argv, data)
+        return node.plain(argv, data)
 
     monkeypatch.undo()
     node.run = refusing
