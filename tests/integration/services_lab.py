@@ -44,6 +44,7 @@ VARIANTS = {
     "iptables-legacy": Variant(
         "iptables", {"variant": "legacy"}, {4: "iptables-legacy-restore", 6: "ip6tables-legacy-restore"}
     ),
+    "nftables": Variant("nftables", {}, {4: "nft", 6: "nft"}),
 }
 
 
@@ -243,7 +244,7 @@ class ServicesNode:
 
     def rules(self) -> str:
         """All rules of the node, of all programs, in a form that only changes with them."""
-        texts = [self.lab.in_node("nft", "-s", "list", "ruleset")]
+        texts = [_normal_nft(self.lab.in_node("nft", "-s", "list", "ruleset"))]
         for tool, names in (("iptables", "ip_tables_names"), ("ip6tables", "ip6_tables_names")):
             tables = sorted(self.lab.in_node("cat", f"/proc/net/{names}").split())
             texts += [_normal(self.lab.in_node(f"{tool}-legacy-save", "-t", table)) for table in tables]
@@ -252,7 +253,8 @@ class ServicesNode:
     def tables(self) -> dict[str, str]:
         """The rules of the node by family and table: what one transaction changes as a whole."""
         if self.variant.mode == "nftables":
-            return {f: self.lab.in_node("nft", "-s", "list", "table", f, "servicenet") for f in ("ip", "ip6")}
+            said = {f: self.lab.in_node("nft", "-s", "list", "table", f, "servicenet") for f in ("ip", "ip6")}
+            return {family: "\n".join(sorted(_normal_nft(text).splitlines())) for family, text in said.items()}
         save = f"{self.variant.options['variant']}-save"
         return {
             f"{tool} {table}": _normal(self.lab.in_node(f"{tool}-{save}", "-t", table))
@@ -311,6 +313,25 @@ def _normal(saved: str) -> str:
     chains = sorted(line.split(" [")[0] for line in lines if line.startswith(":"))
     rules = [line for line in lines if not line.startswith(":")]
     return "\n".join(chains + sorted(rules, key=lambda line: line.split(" ")[:2]))
+
+
+def _normal_nft(listed: str) -> str:
+    """What nft lists, each element and each rule in a line of its own behind the name of what it is in."""
+    lines, inside, elements = [], "", ""
+    for line in listed.splitlines():
+        text = line.strip()
+        if elements or text.startswith("elements = {"):
+            elements += text
+            if text.endswith("}"):
+                found = elements.partition("{")[2].rpartition("}")[0].split(",")
+                lines += sorted(f"{inside} element {one.strip()}" for one in found)
+                elements = ""
+        elif line.startswith("\t") and text.endswith("{"):
+            inside = text.rstrip(" {")
+            lines.append(inside)
+        elif text not in ("", "}"):
+            lines.append(f"{inside if line.startswith(chr(9) * 2) else ''} {text}")
+    return "\n".join(lines)
 
 
 _WRAPPER = """#!/bin/sh

@@ -13,8 +13,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from collection_tree import collections_path
@@ -122,58 +122,66 @@ def test_a_change_of_somebody_else_costs_a_look_and_nothing_more(node: ServicesN
 
 
 def iptables(node: ServicesNode, command: str, family: int = 4) -> str:
-    """A command of the variant's iptables on the node."""
+    """A command of the variant's iptables on the node; beside the nftables mode, others may use iptables-nft."""
     tool = "iptables" if family == 4 else "ip6tables"
-    return node.sh(f"{tool}-{node.variant.options['variant']} {command}")
+    return node.sh(f"{tool}-{node.variant.options.get('variant', 'nft')} {command}")
 
 
-def delete_a_rule(node: ServicesNode) -> None:
-    iptables(node, f"-t nat -D SERVICENET-IP-0b -d {vip(11)}/32 -p tcp -m tcp --dport 80 -j DNAT --to 10.128.0.12:9090")
+class Drift(NamedTuple):
+    """What somebody does (arguments of the tool), and whom it concerns."""
+
+    command: str
+    concerned: set[str]
 
 
-def add_a_rule(node: ServicesNode) -> None:
-    iptables(node, f"-t nat -I SERVICENET-IP-0b -d {vip(11)}/32 -p tcp -m tcp --dport 80 -j RETURN")
-
-
-def flush_a_chain(node: ServicesNode) -> None:
-    iptables(node, "-t nat -F SERVICENET-IP-0b")
-
-
-def flush_a_shared_chain_of_ipv6(node: ServicesNode) -> None:
-    iptables(node, "-t nat -F SERVICENET-IP-0a", family=6)
-
-
-def flush_the_rejects(node: ServicesNode) -> None:
-    iptables(node, "-t filter -F SERVICENET-IP-0c")
-
-
-def remove_a_jump(node: ServicesNode) -> None:
-    iptables(node, "-t nat -D PREROUTING -j SERVICENET")
-
-
-def flush_a_table(node: ServicesNode) -> None:
-    iptables(node, "-t nat -F")
-
-
-EVERYBODY = {"shop/web:tcp", "shop/web:udp", "shop/api:tcp", "shop/api:udp", "shop/neighbour:tcp", "shop/neighbour:udp"}
-DRIFTS: dict[str, tuple[Callable[[ServicesNode], None], set[str]]] = {
-    "a rule is deleted": (delete_a_rule, {"shop/api:tcp"}),
-    # Nobody misses anything.
-    "a rule is added": (add_a_rule, {COMMON}),
-    "a chain is flushed": (flush_a_chain, {"shop/api:tcp", "shop/api:udp"}),
-    "a shared chain is flushed": (
-        flush_a_shared_chain_of_ipv6,
-        {"shop/web:tcp", "shop/web:udp", "shop/neighbour:tcp", "shop/neighbour:udp"},
-    ),
-    "the rejects are flushed": (flush_the_rejects, {"shop/empty:tcp", "shop/empty:udp"}),
-    "a jump is removed": (remove_a_jump, {COMMON}),
-    "a table is flushed": (flush_a_table, {*EVERYBODY, COMMON}),
+EVERYBODY = {f"shop/{name}:{port}" for name in ("web", "api", "neighbour") for port in ("tcp", "udp")}
+API_TCP = f"-d {vip(11)}/32 -p tcp -m tcp --dport 80"
+NFT_API = "{ 10.96.0.11 . tcp . 80"
+# mode -> what happens
+DRIFTS = {
+    "iptables": {
+        "a rule is deleted": Drift(
+            f"iptables -t nat -D SERVICENET-IP-0b {API_TCP} -j DNAT --to 10.128.0.12:9090", {"shop/api:tcp"}
+        ),
+        # Nobody misses anything.
+        "a rule is added": Drift(f"iptables -t nat -I SERVICENET-IP-0b {API_TCP} -j RETURN", {COMMON}),
+        "a chain is flushed": Drift("iptables -t nat -F SERVICENET-IP-0b", {"shop/api:tcp", "shop/api:udp"}),
+        "what is shared is flushed": Drift(
+            "ip6tables -t nat -F SERVICENET-IP-0a",
+            {"shop/web:tcp", "shop/web:udp", "shop/neighbour:tcp", "shop/neighbour:udp"},
+        ),
+        "the rejects are flushed": Drift(
+            "iptables -t filter -F SERVICENET-IP-0c", {"shop/empty:tcp", "shop/empty:udp"}
+        ),
+        "the way in is removed": Drift("iptables -t nat -D PREROUTING -j SERVICENET", {COMMON}),
+        "a table is gone": Drift("iptables -t nat -F", {*EVERYBODY, COMMON}),
+    },
+    "nftables": {
+        "a rule is deleted": Drift(f"delete element ip servicenet service {NFT_API} }}", {"shop/api:tcp"}),
+        "a rule is added": Drift(f"add element ip servicenet rejected {NFT_API} }}", {COMMON}),
+        "a chain is flushed": Drift("flush chain ip servicenet internal_1", {COMMON}),
+        "what is shared is flushed": Drift("flush map ip6 servicenet service", EVERYBODY),
+        "the rejects are flushed": Drift("flush set ip servicenet rejected", {"shop/empty:tcp", "shop/empty:udp"}),
+        "the way in is removed": Drift("delete chain ip servicenet prerouting", {COMMON}),
+        "a table is gone": Drift(
+            "delete table ip servicenet", {*EVERYBODY, "shop/empty:tcp", "shop/empty:udp", COMMON}
+        ),
+    },
 }
 
 
-@pytest.mark.parametrize("what", DRIFTS)
+def alter(node: ServicesNode, drift: Drift) -> None:
+    """Does it."""
+    if node.variant.mode == "nftables":
+        node.sh("nft -f -", drift.command + "\n")
+    else:
+        tool, _space, command = drift.command.partition(" ")
+        iptables(node, command, 6 if tool == "ip6tables" else 4)
+
+
+@pytest.mark.parametrize("what", DRIFTS["iptables"])
 def test_drift_is_told_and_repaired(node: ServicesNode, what: str) -> None:
-    alter, concerned = DRIFTS[what]
+    drift = DRIFTS[node.variant.mode][what]
     node.give(*ALL)
     node.run()
     for family, ours in ((4, "198.18.7.7"), (6, "fd98:7::7")):
@@ -182,18 +190,18 @@ def test_drift_is_told_and_repaired(node: ServicesNode, what: str) -> None:
             iptables(node, f"-t {table} -A FOREIGN -d {ours} -m comment --comment ours -j RETURN", family)
     node.sh("nft add table inet somebody")
     good = node.tables()
-    alter(node)
+    alter(node, drift)
     altered = node.tables()
     assert altered != good
     shown = node.check()
     assert node.tables() == altered
     result = node.run(_ansible_diff=True)
     assert result["changed"]
-    assert set(result["drift"]) == concerned
+    assert set(result["drift"]) == drift.concerned
     assert (shown["drift"], shown["diff"]) == (result["drift"], result["diff"])
-    for name in concerned:
+    for name in drift.concerned:
         assert f"{name} (altered on the node)" in result["diff"]["before"]
-    if what != "a table is flushed":
+    if what != "a table is gone":  # the others' chains in it are gone as well
         assert node.tables() == good
     assert "somebody" in node.rules()
     assert_packets_flow(node)
@@ -205,7 +213,7 @@ def test_drift_beside_a_change_is_told_too(node: ServicesNode) -> None:
     """What differs on the node and what differs in the cluster are two things, in one run."""
     node.give(*ALL)
     node.run()
-    delete_a_rule(node)
+    alter(node, DRIFTS[node.variant.mode]["a rule is deleted"])
     node.give(WEB, API, NEIGHBOUR, service("empty", 12, {"pod-a1": "ready"}))
     result = node.run()
     assert result["drift"] == ["shop/api:tcp"]
@@ -225,10 +233,12 @@ def test_absent_leaves_nothing_of_ours_and_everything_of_others(node: ServicesNo
         for table in ("nat", "filter"):  # the built-in chains are there from now on, whoever made them first
             iptables(node, f"-t {table} -L -n", family)
     node.sh("nft add table inet somebody")
+    node.sh("sysctl -q -w net.ipv4.ip_forward=0")
     before, sysctls = node.rules(), node.sysctls()
     node.give(*ALL)
     node.run()
-    assert "SERVICENET" in node.rules()
+    assert node.sysctls().count("net.ipv4.ip_forward = 1") == 1
+    assert "servicenet" in node.rules().lower()
     assert node.sysctls() != sysctls
     shown = node.run(state="absent", _ansible_check_mode=True, _ansible_diff=True)
     result = node.run(state="absent", _ansible_diff=True)
@@ -238,6 +248,7 @@ def test_absent_leaves_nothing_of_ours_and_everything_of_others(node: ServicesNo
     assert f"shop/api:tcp {vip(11)}:80/tcp" in result["diff"]["before"]
     assert _without_empty_builtins(node.rules()) == _without_empty_builtins(before)
     assert node.sysctls() == sysctls
+    node.sh("sysctl -q -w net.ipv4.ip_forward=1")
     assert list(node.state_dir.iterdir()) == []
     assert set(node.probe("pod", vip(10))) <= {"drop", "reject"}
     assert not node.run(state="absent")["changed"]
@@ -250,7 +261,7 @@ def test_absent_needs_no_state(node: ServicesNode) -> None:
     shutil.rmtree(node.run_dir)
     node.snapshot.unlink()
     assert node.run(state="absent")["changed"]
-    assert "SERVICENET" not in node.rules()
+    assert "servicenet" not in node.rules().lower()
     assert not node.run(state="absent")["changed"]
 
 
@@ -261,7 +272,9 @@ def test_absent_on_a_node_never_touched(node: ServicesNode) -> None:
     assert not node.state_dir.exists()
 
 
-def _without_empty_builtins(rules: str) -> str:
+def _without_empty_builtins(rules: str) -> list[str]:
     """iptables makes its built-in chains when it first writes, and nobody may take them away again."""
-    kept = re.sub(r"\tchain (INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING) \{\n\t\ttype [^\n]*\n\t\}\n", "", rules)
-    return re.sub(r"\n\n+", "\n", kept)
+    lines = rules.splitlines()
+    return [
+        line for line in lines if not re.match(r"chain (INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING)( type.*)?$", line)
+    ]
