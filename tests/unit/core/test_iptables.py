@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import iptables, iptables_live, snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import text_iptables as text
@@ -96,6 +97,45 @@ def test_every_endpoint_has_the_same_chance(count: int) -> None:
     assert all(abs(share * count - 1) < 0.001 for share in found.values())
     # No chain is long, so no packet meets many rules.
     assert max(len(rules) for rules in program.values()) <= 2 * iptables.CHOICES
+
+
+def test_the_entrance_from_outside() -> None:
+    """Policy Cluster masquerades everything; policy Local tells Pods, the node and the outside apart."""
+    for policy, expected in (
+        ("Cluster", ("-j MARK --set-xmark 0x4000/0x4000", "-g CLUSTER")),
+        (
+            "Local",
+            (
+                "-j MARK --set-xmark 0x0/0x4000",
+                "-s 10.128.0.0/9 -g CLUSTER",
+                "-m addrtype --src-type LOCAL -j MARK --set-xmark 0x4000/0x4000",
+                "-m addrtype --src-type LOCAL -g CLUSTER",
+                "-g NODE",
+            ),
+        ),
+    ):
+        table, program = compiled(service(["local", "other"], externalTrafficPolicy=policy))
+        (entrance,) = (rules for name, rules in program.items() if "/nat/SERVICENET-X-" in name)
+        told = list(entrance)
+        for name, rules in program.items():
+            if "/nat/SERVICENET-B-" in name:
+                whose = "CLUSTER" if len(rules) == 2 else "NODE"
+                told = [rule.replace(name.split("/")[2], whose) for rule in told]
+        assert tuple(told) == expected
+        assert table.rules[0].external_local == (policy == "Local")
+
+
+@given(st.ip_addresses(), st.ip_addresses(), st.sampled_from(["clusterIPs", "externalIPs", "ingress"]))
+def test_a_leaf_finds_the_lines_of_its_addresses(address: Any, other: Any, field: str) -> None:
+    """The pattern of a leaf finds its addresses in a Service's line, whichever kind of VIP they are, and no others."""
+    leaf = iptables.container(address.version, "nat", f"SERVICENET-IP-{iptables.low_byte(str(address)):02x}")
+    (pattern,) = COMPILER.contributors([leaf])
+    assert isinstance(pattern, re.Pattern)
+    for candidate in (address, other):
+        values = f'[{{"ip":"{candidate}"}}]' if field == "ingress" else f'["{candidate}"]'
+        line = f'{{"spec":{{"{field}":{values}}},"endpointSlices":[{{"addresses":["{address}"]}}]}}'
+        inside = candidate.version == address.version and int(candidate) & 255 == int(address) & 255
+        assert bool(pattern.search(line.encode())) == inside
 
 
 def test_clients_are_remembered_by_the_backend_and_not_by_the_frontend() -> None:

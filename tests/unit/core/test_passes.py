@@ -14,13 +14,18 @@ from hypothesis import strategies as st
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import iptables, passes, snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.iptables import IptablesCompiler
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.nftables import NftablesCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Detector, Settings
 
 from . import clusters
 
 VIEW = NodeView("node-a", "z1", ("198.18.1.1",))
-COMPILERS = {"iptables": IptablesCompiler(Settings(VIEW, Detector(("10.128.0.0/9",))))}
+SETTINGS = Settings(VIEW, Detector(("10.128.0.0/9",)))
+COMPILERS: dict[str, passes.Compiler] = {
+    "iptables": IptablesCompiler(SETTINGS),
+    "nftables": NftablesCompiler(SETTINGS),
+}
 
 
 each_mode = pytest.mark.parametrize("compiler", COMPILERS.values(), ids=COMPILERS)
@@ -77,6 +82,21 @@ def test_one_change_among_many_services_compiles_one_leaf() -> None:
     # 10.96.2.0: its leaf holds the addresses that end in .0
     assert set(done.changes(None)) == {iptables.container(4, "filter", "SERVICENET-IP-00")}
     assert {entry.service for entry in done.after.rules} == {f"shop/svc-{i}" for i in (0, 250, 500, 750)}
+
+
+@each_mode
+def test_a_service_that_claims_what_another_has_takes_it_along(compiler: passes.Compiler) -> None:
+    """The first by name gets the frontend, and the other one loses it, though its own line did not change."""
+    objects = cluster_of(2)
+    objects[0]["metadata"]["name"] = "zoo"
+    before = snapshot.build(objects)
+    objects[1]["spec"]["clusterIPs"] = objects[0]["spec"]["clusterIPs"]
+    after = snapshot.build(objects)
+    done = passes.incremental(before, after, VIEW, compiler)
+    assert done is not None
+    assert {entry.service for entry in done.before.rules} == {"shop/svc-1", "shop/zoo"}
+    assert {entry.service for entry in done.after.rules} == {"shop/svc-1"}
+    assert [warning for warning in done.after.warnings if "shop/zoo" in warning]
 
 
 def test_a_changed_node_calls_for_a_full_pass() -> None:

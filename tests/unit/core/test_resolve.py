@@ -117,6 +117,7 @@ def node(name: str) -> dict[str, Any]:
         ({"local": zone("z2"), "other": zone("z1")}, {"other"}),
         ({"local": zone("z1")}, {"local", "other"}),  # one hint is missing
         ({"local": zone("z2"), "other": zone("z2")}, {"local", "other"}),  # none is for this zone
+        ({"local": node("node-a")}, {"local", "other"}),
         ({"local": node("node-b"), "other": node("node-a")}, {"other"}),
         ({"local": {**node("node-b"), **zone("z1")}, "other": {**node("node-b"), **zone("z2")}}, {"local"}),
         ({"local": {**node("node-a"), **zone("z2")}, "other": {**node("node-b"), **zone("z1")}}, {"local"}),

@@ -188,6 +188,12 @@ def test_lines_that_were_not_written_here_are_refused_even_with_the_right_digest
         snapshot.load(snapshot.dump(made))
 
 
+def test_lines_in_another_order_are_refused_even_with_the_right_digest() -> None:
+    lines = snapshot.build(cluster_of(3)).lines[::-1]
+    with pytest.raises(SnapshotError, match="not sorted"):
+        snapshot.load(snapshot.dump(snapshot.Snapshot(lines, {}, snapshot._digest(lines))))
+
+
 def test_differences_are_told_by_name() -> None:
     before = cluster_of(4)
     after = json.loads(json.dumps(before))
