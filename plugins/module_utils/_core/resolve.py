@@ -112,9 +112,10 @@ def _port_rules(
         on_node = _target(_local_endpoints(candidates), candidates)
     internal = on_node if service.internal_local else anywhere
     external = on_node if external_local else anywhere
-    named = {*internal.backends, *external.backends}
-    if len(frontends) > 1:
-        named.update(anywhere.backends)
+    reachable = anywhere.backends
+    if internal is not anywhere or external is not anywhere:
+        others = anywhere.backends if len(frontends) > 1 else ()
+        reachable = tuple(sorted({*internal.backends, *external.backends, *others}))
     return PortRules(
         service.key,
         port.name,
@@ -126,7 +127,7 @@ def _port_rules(
         internal,
         anywhere,
         external,
-        tuple(sorted(named)),
+        reachable,
     )
 
 
@@ -181,9 +182,12 @@ def _candidates(slices: list[EndpointSlice], port: ServicePort, node_name: str) 
                 )
     found.sort()
     once: list[_Candidate] = []
+    last: tuple[object, ...] = ()
     for candidate in found:
-        if not once or candidate[:2] != once[-1][:2]:
+        where = candidate[:2]
+        if where != last:
             once.append(candidate)
+            last = where
     return once
 
 
