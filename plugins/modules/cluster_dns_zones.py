@@ -13,7 +13,8 @@ description:
     CoreDNS's kubernetes plugin would answer for, and a Corefile that serves them. The node needs no API server.
   - A zone gets another serial exactly when its records change, and every file is replaced in one step. A CoreDNS
     that runs finds a changed zone by itself within O(zone_reload_seconds).
-  - The TXT record C(_snapshot) of each zone is the digest of the zone's records: a query shows which state is served.
+  - The TXT record C(_snapshot) of each zone is the digest of the zone's records, so that a query shows which state is
+    served.
   - What can't be served is reported by name, and all the rest is served.
 options:
   snapshot:
