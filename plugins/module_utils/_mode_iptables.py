@@ -21,7 +21,7 @@ from ._core.passes import Changes, Program
 from ._core.settings import Settings
 from ._core.text_iptables import Change
 from ._node import generation
-from ._node.iptables_tool import NFT, IptablesTool, detect
+from ._node.iptables_tool import LEGACY, NFT, IptablesTool, detect, loaded_tables
 from ._node.runner import MissingToolError, Runner
 from ._runner import Step
 
@@ -128,8 +128,11 @@ class IptablesMode:
     def test(self, step: Step) -> None:
         """iptables-restore --test. The chains that an earlier step would have made are made for the test."""
         first, *rest = step.text.splitlines()
+        tool = self._tool(step)
+        if self.variant == LEGACY and first[1:] not in loaded_tables(tool.family):
+            return  # even a test would load the table
         named = set(_TARGET.findall(step.text)) - {line.split(" ")[0][1:] for line in rest if line.startswith(":")}
-        self._tool(step).test("\n".join([first, *(f":{chain} - [0:0]" for chain in sorted(named)), *rest, ""]))
+        tool.test("\n".join([first, *(f":{chain} - [0:0]" for chain in sorted(named)), *rest, ""]))
 
     def apply(self, step: Step, undo: bool = False) -> None:
         """iptables-restore --noflush: the table as a whole or not at all."""

@@ -10,7 +10,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import platform
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -24,6 +24,7 @@ from ._core.resolve import NodeView
 from ._core.settings import Settings
 from ._core.snapshot import Snapshot
 from ._node import addresses, files, preflight_facts
+from ._node.iptables_tool import LEGACY, loaded_tables
 from ._node.runner import MissingToolError, Runner
 from ._runner import Mode, Outcome, Request, absent, inspect, present
 
@@ -141,6 +142,12 @@ def _preflight_options(name: str, params: dict[str, Any], compiled_by: Settings)
     )
 
 
+def _asking_loads(mode: Mode, families: Sequence[int]) -> bool:
+    """Does the kernel load tables of iptables-legacy when it is asked for its features? Check mode must not do that."""
+    wanted = {"filter", "mangle", "nat"}
+    return mode.iptables_variant == LEGACY and any(wanted - {*loaded_tables(f)} for f in families)
+
+
 def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[dict[str, Any]], MakeMode]) -> None:
     """The whole of a *_services module.
 
@@ -156,8 +163,8 @@ def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[di
 
     def preflight(mode: Mode, compiled_by: Settings, done: Pass) -> Report:
         # What the kernel can do does not change between two runs, so only a full pass asks.
-        features = mode.features if done.full else ()
         families = compiled_by.view.families
+        features = mode.features if done.full and not (module.check_mode and _asking_loads(mode, families)) else ()
         if not module.check_mode and done.full:
             preflight_facts.load_conntrack(run)
         gathered = preflight_facts.gather(run, done.after.rules, families, mode.iptables_variant, features)
