@@ -1,0 +1,199 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Twin labs: the real kube-proxy on one node, our module on its twin, one real API server for both."""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import contextlib
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lab.claim import LabError, kill_and_wait
+from lab.control_plane import Api, ControlPlane
+
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
+from conformance.packets import adapter_servicenet
+from conformance.packets.outcome import classify, difference
+from conformance.packets.packet_lab import PacketLab
+from conformance.packets.reference import KubeProxy
+from conformance.random.clusters import NAMESPACES
+
+# variant -> (mode of both, iptables variant of ours)
+VARIANTS = {
+    "nftables": ("nftables", "auto"),
+    "iptables-nft": ("iptables", "nft"),
+    "iptables-legacy": ("iptables", "legacy"),
+}
+# Where the twins differ, chance or a busy machine may be why: they are asked again, at last with this many tries.
+ASK_AGAIN = (5, 16)
+PATIENCE = 1.5
+
+
+class Answers(NamedTuple):
+    """What one probe showed on both twins: the last outcome of each, and what differs ("" if nothing does)."""
+
+    probe: dict[str, Any]
+    theirs: dict[str, Any]
+    ours: dict[str, Any]
+    wrong: str
+
+    @property
+    def label(self) -> str:
+        """As in deviations.yaml."""
+        p = self.probe
+        return f"{p['target']} from {p['client']} to {p['address']} {p['port']}/{p['proto']}"
+
+
+class Twins(contextlib.ExitStack):
+    """Both labs and the API server; a context manager."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = concurrent.futures.ThreadPoolExecutor(4)
+        self.proxy: KubeProxy | None = None
+        self.objects: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Twins:
+        super().__enter__()
+        try:
+            self.plane = self.enter_context(ControlPlane())
+            self.api: Api = self.plane.api
+            self.api.create_all({"kind": "Namespace", "metadata": {"name": name}} for name in NAMESPACES)
+            self.theirs = self.enter_context(PacketLab())
+            self.ours = self.enter_context(PacketLab())
+            self.callback(self.stop_kube_proxy)
+            self.callback(self.pool.shutdown)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    # ---- the cluster
+
+    def fill(self, manifests: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Makes these objects the cluster; returns them as the API server completed them, ServiceCIDRs with them."""
+        self.api.clear()
+        self.api.create_all(manifests)
+        return self.read()
+
+    def read(self) -> list[dict[str, Any]]:
+        """The cluster as the API server has it."""
+        self.objects = self.api.call("GET", "/apis/networking.k8s.io/v1/servicecidrs")["items"]
+        for item in self.objects:
+            item["kind"] = "ServiceCIDR"
+        for kind in ("Node", "Service", "EndpointSlice"):
+            for item in self.api.list(kind):
+                if item["metadata"].get("namespace") != "default":
+                    self.objects.append(item | {"kind": kind})
+        return self.objects
+
+    def completed(self, manifests: Iterable[dict[str, Any]], filled: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Another state of the cluster: what is the same as in `filled` looks as the API server completed that."""
+        given = {key(manifest): manifest for manifest in filled}
+        made = {key(item): item for item in self.objects}
+        return [made[key(m)] if given.get(key(m)) == m else m for m in manifests]
+
+    # ---- the proxies
+
+    def start_kube_proxy(self, mode: str, options: dict[str, Any]) -> None:
+        """kube-proxy on an empty node; returns once it has written its rules."""
+        self.stop_kube_proxy()
+        self.theirs.reset()
+        self.proxy = KubeProxy(self.theirs.node, self.theirs.directory / "kube-proxy", str(self.plane.socket))
+        self.proxy.start(mode, options)
+
+    def stop_kube_proxy(self) -> None:
+        """Ends it; the rules stay."""
+        if self.proxy:
+            kill_and_wait(process.pid for process in self.proxy.processes)
+            for process in self.proxy.processes:
+                process.wait()
+        self.proxy = None
+
+    def start_ours(self, variant: str, options: dict[str, Any], states: Iterable[list[dict[str, Any]]]) -> None:
+        """Our module on an empty node, run on each of the states of the cluster in turn."""
+        self.ours.reset()
+        shutil.rmtree(self.ours.directory / "node", ignore_errors=True)
+        for objects in states:
+            self.run_ours(variant, options, objects)
+
+    def run_ours(self, variant: str, options: dict[str, Any], objects: list[dict[str, Any]]) -> None:
+        """Our module, as a resync runs it."""
+        mode, of_iptables = VARIANTS[variant]
+        scratch = self.ours.directory / "node"
+        scratch.mkdir(exist_ok=True)
+        given = argparse.Namespace(manifests=str(scratch / "manifests"), variant=of_iptables)
+        # Here a cluster may well lose more than half of its Services at once.
+        wanted = adapter_servicenet.module_options(mode, options, given) | {"max_removed_percent": 100}
+        Path(wanted["snapshot"]).write_bytes(snapshot.dump(snapshot.build(objects)))
+        if wanted.get("localhost_nodeports"):
+            self.ours.sysctl("node-a", {"net.ipv4.conf.all.route_localnet": 1})
+        try:
+            adapter_servicenet.run_module(mode, self.ours.node, wanted)
+        except SystemExit as end:
+            raise LabError(f"our module failed: {end}") from end
+
+    def program(self, variant: str, options: dict[str, Any], states: list[list[dict[str, Any]]]) -> None:
+        """Both proxies, each on an empty node. `states`: what ours passes through; the API server has the last one."""
+        theirs = self.pool.submit(self.start_kube_proxy, VARIANTS[variant][0], options)
+        try:
+            self.start_ours(variant, options, states)
+        finally:
+            theirs.result()
+
+    # ---- the packets
+
+    def ask(self, probes: list[dict[str, Any]]) -> list[Answers]:
+        """The same probes on both twins at the same time."""
+        labs = (self.theirs, self.ours)
+        raw = [done.result() for done in [self.pool.submit(lab.probe, probes) for lab in labs]]
+        answers = []
+        for p, theirs, ours in zip(probes, *raw, strict=True):
+            seen, got = classify(p, theirs), classify(p, ours)
+            answers.append(Answers(p, seen, got, unlike(seen, got)))
+        return answers
+
+    def compare(
+        self, probes: list[dict[str, Any]], expected: Callable[[int, Answers], bool] = lambda _place, _answer: False
+    ) -> list[Answers]:
+        """Probes both twins; where they differ, again and with more tries, until chance can no longer be the cause.
+
+        :param expected: says of the place of a probe and its answers whether they may differ so.
+        """
+        answers = self.ask(probes)
+        for count in ASK_AGAIN:
+            doubtful = [i for i, answer in enumerate(answers) if answer.wrong and not expected(i, answer)]
+            again = [
+                probes[i]
+                | {
+                    "count": count,
+                    "timeout": PATIENCE,
+                    "until": sorted({*answers[i].theirs.get("backends", ()), *answers[i].ours.get("backends", ())}),
+                }
+                for i in doubtful
+            ]
+            for i, answer in zip(doubtful, self.ask(again) if again else [], strict=True):
+                answers[i] = answer
+        return answers
+
+
+def key(manifest: dict[str, Any]) -> tuple[str, str, str]:
+    """What names an object."""
+    metadata = manifest["metadata"]
+    return manifest["kind"], metadata.get("namespace", ""), metadata["name"]
+
+
+def unlike(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
+    """What is wrong with our outcome, "" if nothing is. Which backends a client sticks to is chance."""
+    if not theirs.get("any_of"):
+        return difference(theirs, ours) or ""
+    shared = set(theirs["backends"]) & set(ours.get("backends", ()))
+    alike = theirs | {"backends": {name: theirs["backends"][name] for name in shared}, "spread": False}
+    meant = ours | ({"backends": {name: ours["backends"][name] for name in shared}} if "backends" in ours else {})
+    return difference(alike, meant) or ""
