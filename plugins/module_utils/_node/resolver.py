@@ -18,9 +18,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from .._core import dns_resolv_conf
-from .._core.errors import PreflightError, ServicenetError
+from .._core.errors import NoAnswer, PreflightError, ServicenetError
 from . import dns_client, files
-from .dns_client import NoAnswer
 from .runner import Runner, checked
 
 RESOLVED = "systemd-resolved"
@@ -210,7 +209,7 @@ def _require_answer(server: str, port: int, domain: str, consequence: str) -> No
     try:
         answer = dns_client.ask(server, port, f"dns-version.{domain}", "TXT")
     except NoAnswer as error:
-        raise ServicenetError(f"The node's resolver can't be switched, {consequence}: {error}") from error
+        raise ServicenetError(f"The node's resolver can't be switched, {consequence}: {error}") from None
     if not answer.answer:
         raise ServicenetError(
             f"The node's resolver can't be switched, {consequence}: {server} does not know the domain {domain}"

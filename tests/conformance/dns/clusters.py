@@ -193,7 +193,7 @@ def random_cluster(seed: int, services: int) -> Iterator[Manifest]:
                     ready=chance.choice([True, True, None, False]),
                     **({"hostname": f"h{chance.randrange(6)}"} if chance.random() < 0.4 else {}),
                 )
-                for _ in range(chance.randint(0, 6))
+                for _each in range(chance.randint(0, 6))
             ]
             slice_ports = chance.choice([ports, [p | {"port": chance.randint(1, 65535)} for p in ports], []])
             yield endpoint_slice(space, name, f"{block}", *_distinct(listed), ports=slice_ports, family=family)
