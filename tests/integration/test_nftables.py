@@ -91,6 +91,12 @@ class Node:
         code, out, err = run([*(self.nft or argv[:1]), *argv[1:]], data)
         return code, out, err
 
+    def sh(self, command: str, data: str | None = None) -> str:
+        """A command line that must succeed. One nft may crash on what a later one wrote, so all use the same."""
+        code, out, err = self.plain(command.split(), data)
+        assert code == 0, f"{command}: {err}"
+        return out
+
     def request(self, settings: Settings) -> _runner.Request:
         return _runner.Request(
             "nftables",
@@ -122,10 +128,15 @@ class Node:
 VERSIONS = ["installed", pytest.param("newest", marks=pytest.mark.soak)]
 
 
-@pytest.fixture(params=VERSIONS)
-def node(request: pytest.FixtureRequest, tmp_path: Path, cache: Path, full_figures: bool) -> Node:
+@pytest.fixture(scope="session", params=VERSIONS)
+def nft(request: pytest.FixtureRequest, cache: Path, full_figures: bool) -> list[str]:
+    """What to run in place of nft, [] for nft itself; made before a test leaves the machine's network."""
+    return newest_nft.command(cache, full_figures) if request.param == "newest" else []
+
+
+@pytest.fixture
+def node(nft: list[str], tmp_path: Path) -> Node:
     """A node whose loopback device has all addresses of clients and endpoints."""
-    nft = newest_nft.command(cache, full_figures) if request.param == "newest" else []
     for cidr in LOCAL:
         sh(f"ip route add local {cidr} dev lo")
     # Whatever is not translated goes out here and is lost.
@@ -199,7 +210,7 @@ def ask(source: str, vip: str, protocol: str = "TCP", port: int = 80) -> str:
 
 
 def answers(family: int, count: int = 40) -> set[str]:
-    return {ask(client(family, 1), VIP[family]) for _ in range(count)}
+    return {ask(client(family, 1), VIP[family]) for _each in range(count)}
 
 
 # ------------------------------------------------------------------------------------------------------ transactions
@@ -214,7 +225,7 @@ def test_any_cluster_is_read_back_as_it_was_written(node: Node, objects: list[di
     held = NftablesMode(Settings(VIEW), node.run).read()
     wanted = passes.full(snapshot.build(objects), VIEW, NftablesCompiler(Settings(VIEW))).new
     assert {name: content for name, content in held.items() if parts(name)[1] in text_nftables.COLLECTIONS} == wanted
-    sh("nft add table ip other")
+    node.sh("nft add table ip other")
     assert not node.again().changed
 
 
@@ -240,9 +251,9 @@ def test_shrinking_takes_two_transactions_and_growing_one(node: Node) -> None:
 
 def test_check_mode_changes_nothing_and_tells_the_same(node: Node) -> None:
     node.program(service("web", VIP[4], [1]))
-    before = sh("nft list ruleset")
+    before = node.sh("nft list ruleset")
     checked = node.program(service("web", VIP[4], [1, 2]), service("api", "10.96.0.2", [3], **sticky()), check=True)
-    assert sh("nft list ruleset") == before
+    assert node.sh("nft list ruleset") == before
     done = node.again()
     assert (checked.changed, checked.before, checked.after) == (done.changed, done.before, done.after)
 
@@ -310,16 +321,16 @@ def test_each_service_has_its_own_timeout(node: Node, family: int) -> None:
         for number in range(1, 9):
             ask(client(family, number), VIP[family])
             ask(client(family, number), other)
-    assert len(remembered(family)) == 16
+    assert len(remembered(node, family)) == 16
     deadline = time.monotonic() + 20
-    while len(remembered(family)) > 8 and time.monotonic() < deadline:
+    while len(remembered(node, family)) > 8 and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert collections.Counter(key[1] for key in remembered(family)) == {other: 8}
+    assert collections.Counter(key[1] for key in remembered(node, family)) == {other: 8}
 
 
-def remembered(family: int) -> list[list[Any]]:
+def remembered(node: Node, family: int) -> list[list[Any]]:
     """The keys of the memory: client, address, protocol, port."""
-    listed = json.loads(sh(f"nft -j list map {'ip6' if family == 6 else 'ip'} servicenet affinity"))
+    listed = json.loads(node.sh(f"nft -j list map {'ip6' if family == 6 else 'ip'} servicenet affinity"))
     (found,) = (entry["map"] for entry in listed["nftables"] if "map" in entry)
     return [(key["elem"]["val"] if "elem" in key else key)["concat"] for key, _value in found.get("elem", [])]
 
@@ -347,7 +358,7 @@ def test_affinity_comes_and_goes(node: Node) -> None:
         assert len(answers(4, 10)) == 1
         node.program(service("web", VIP[4], [1, 2]))
         assert len(answers(4)) == 2
-        assert remembered(4) == []
+        assert remembered(node, 4) == []
 
 
 # ------------------------------------------------------------------------------------------------- others, and drift
@@ -357,17 +368,17 @@ def test_what_is_not_ours_stays(node: Node) -> None:
     theirs = (
         "table ip other { set s { type ipv4_addr; elements = { 10.0.0.1 }\n }\n chain c { ip saddr @s drop\n }\n}\n"
     )
-    sh("nft -f -", theirs)
-    before = sh("nft list table ip other")
+    node.sh("nft -f -", theirs)
+    before = node.sh("nft list table ip other")
     node.program(service("web", VIP[4], [1, 2], **sticky()))
     node.remove()
-    assert sh("nft list tables").split("\n") == ["table ip other", ""]
-    assert sh("nft list table ip other") == before
+    assert node.sh("nft list tables").split("\n") == ["table ip other", ""]
+    assert node.sh("nft list table ip other") == before
 
 
 def test_a_move_of_the_generation_by_others_changes_nothing(node: Node) -> None:
     node.program(service("web", VIP[4], [1, 2], **sticky()))
-    sh("nft add table ip other")
+    node.sh("nft add table ip other")
     outcome = node.again()
     assert (outcome.changed, outcome.drift) == (False, [])
 
@@ -389,14 +400,14 @@ def test_a_move_of_the_generation_by_others_changes_nothing(node: Node) -> None:
 def test_what_others_altered_is_found_told_and_repaired(node: Node, command: str) -> None:
     objects = service("web", VIP[4], [1, 2], **sticky()), service("api", "10.96.0.2", [3])
     node.program(*objects)
-    before = [sh(f"nft -nn list table {family} servicenet") for family in ("ip", "ip6")]
-    sh("nft -f -", command + "\n")
+    before = [node.sh(f"nft -nn list table {family} servicenet") for family in ("ip", "ip6")]
+    node.sh("nft -f -", command + "\n")
     outcome = node.again()
     assert outcome.changed
     assert outcome.drift
     if "10.96.0.1" in command:
         assert outcome.drift == ["shop/web:http"]
-    assert [sh(f"nft -nn list table {family} servicenet") for family in ("ip", "ip6")] == before
+    assert [node.sh(f"nft -nn list table {family} servicenet") for family in ("ip", "ip6")] == before
     assert not node.again().changed
 
 
@@ -404,7 +415,7 @@ def test_a_changed_setting_is_no_drift(node: Node) -> None:
     node.program(service("web", VIP[4], [1, 2], **sticky()))
     outcome = node.again(masquerade_bit=3)
     assert (outcome.changed, outcome.drift) == (True, [])
-    assert "0x00000008" in sh("nft -nn list chain ip servicenet postrouting")
+    assert "0x00000008" in node.sh("nft -nn list chain ip servicenet postrouting")
     assert not node.again(masquerade_bit=3).changed
 
 
@@ -432,7 +443,7 @@ def test_a_refused_transaction_names_the_service_and_changes_nothing(node: Node)
 
     def meddling(argv: list[str], data: str | None = None) -> tuple[int, str, str]:
         if argv[1:] == ["-f", "-"]:
-            sh("nft -f -", taken + "\n")
+            node.sh("nft -f -", taken + "\n")
         return node.plain(argv, data)
 
     node.run = meddling
@@ -460,4 +471,4 @@ def test_a_node_that_lacks_something_is_told_in_words(node: Node, monkeypatch: p
     node.run = refusing
     with pytest.raises(PreflightError, match=r"balancing.*No such file"):
         node.program(service("web", VIP[4], [1]))
-    assert sh("nft list tables") == ""
+    assert node.sh("nft list tables") == ""
