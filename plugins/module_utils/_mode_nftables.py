@@ -14,14 +14,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ._core import nftables, nftables_changes, nftables_listing, nftables_live, text_nftables
-from ._core.errors import PreflightError, ToolError
+from ._core.errors import NetlinkError, PreflightError, ToolError
 from ._core.live import LiveFrontend
 from ._core.nftables import NftablesCompiler
 from ._core.nftables_changes import Forget
 from ._core.passes import Changes, Program
 from ._core.settings import Settings
 from ._node import generation, nft_memory, nft_tool
-from ._node.netlink import NetlinkError
 from ._node.nft_tool import NftTool, refused_line
 from ._node.runner import Runner
 from ._runner import Step

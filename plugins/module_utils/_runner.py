@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ._core import changes as describing
 from ._core import passes, snapshot, stale_flows
-from ._core.errors import PreflightError, ServicenetError, SnapshotError, ToolError
+from ._core.errors import NetlinkError, PreflightError, ServicenetError, SnapshotError, ToolError
 from ._core.live import LiveFrontend
 from ._core.passes import Changes, Compiler, Pass, Program
 from ._core.preflight_model import Report, SysctlChange
@@ -28,7 +28,6 @@ from ._core.snapshot import Snapshot
 from ._core.table import ServiceTable
 from ._node import addresses, conntrack, files, sysctl
 from ._node.lock import Lock
-from ._node.netlink import NetlinkError
 from ._node.runner import MissingToolError
 
 # The layout of the state file; another number makes a full pass.

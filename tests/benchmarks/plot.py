@@ -10,6 +10,11 @@ import math
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
+LICENCE = """<!--
+Copyright (c) 2026, the kubenode.servicenet developers
+GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+SPDX-License-Identifier: GPL-3.0-or-later
+-->"""
 WIDTH, HEIGHT = 900, 520
 LEFT, RIGHT, TOP, BOTTOM = 80, 300, 50, 60
 # Colours that people who see few colours can tell apart.
@@ -46,6 +51,7 @@ def lines(title: str, x_name: str, y_name: str, series: list[Series]) -> str:
     x = _Axis([point[0] for one in series for point in one.points], LEFT, WIDTH - RIGHT)
     y = _Axis([point[1] for one in series for point in one.points], HEIGHT - BOTTOM, TOP)
     parts = [
+        LICENCE,
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"',
         ' font-family="sans-serif" font-size="13">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',

@@ -281,7 +281,7 @@ sock.settimeout(0.2)
 for line in sys.stdin:
     # More datagrams than one, since a new flow may begin with a lost one; the flow never falls silent.
     answers = []
-    for _ in range(6):
+    for _each in range(6):
         try:
             sock.send(b"?")
             answers.append(sock.recv(2048).split()[0].decode())
@@ -445,7 +445,7 @@ def test_two_runs_at_once_are_one_after_the_other(node: ServicesNode) -> None:
 
 
 def test_removing_and_programming_at_once_leave_all_or_nothing(node: ServicesNode) -> None:
-    for _ in range(3):
+    for _each in range(3):
         settle(node, OLD)
         node.give(*NEW)
         runs = [node.start(), node.start(state="absent")]

@@ -105,7 +105,7 @@ def test_no_connection_fails_while_endpoints_come_and_go(node: ServicesNode, pod
     node.give(*cluster(everybody, 0))
     node.run()
     both = [(vip(10), 80), (vip(10, 6), 80)]
-    streams = [(vip(10, family), STREAM) for family in (4, 6) for _ in range(10)]
+    streams = [(vip(10, family), STREAM) for family in (4, 6) for _each in range(10)]
     inside = Traffic(node, "pod-a3", tcp=both, udp=both, streams=streams)
     outside = Traffic(
         node,

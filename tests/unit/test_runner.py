@@ -17,6 +17,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils import _runner
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import (
     GuardError,
+    NetlinkError,
     PreflightError,
     ServicenetError,
     SnapshotError,
@@ -28,7 +29,6 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Settings
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.stale_flows import Flow
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.table import PortRules
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node.netlink import NetlinkError
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.runner import MissingToolError
 from ansible_collections.kubenode.servicenet.plugins.module_utils._runner import Outcome, Request, Step
 

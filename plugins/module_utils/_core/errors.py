@@ -66,3 +66,20 @@ class ToolError(ServicenetError):
         self.command = command
         self.rc = rc
         self.stderr = stderr
+
+
+class NetlinkError(ServicenetError):
+    """The kernel refused a request.
+
+    :param what: what was asked, as in "The kernel refused to ...".
+    :param code: the errno.
+    :param reason: its meaning.
+    """
+
+    def __init__(self, what: str, code: int, reason: str = "") -> None:
+        super().__init__(f"The kernel refused to {what}: {reason or f'error {code}'}.")
+        self.code = code
+
+
+class NoAnswer(ServicenetError):
+    """A DNS server did not answer, or with something else than a DNS message."""

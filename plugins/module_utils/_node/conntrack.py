@@ -18,6 +18,7 @@ import socket
 import struct
 from typing import Iterable, Iterator
 
+from .._core.errors import NetlinkError
 from .._core.stale_flows import DEFAULT_ZONE, Flow
 from .netlink import (
     ATTRIBUTE,
@@ -25,11 +26,11 @@ from .netlink import (
     NLA_F_NESTED,
     NLA_TYPE_MASK,
     Netlink,
-    NetlinkError,
     attribute,
     attributes,
     nested,
     nfgenmsg,
+    refused,
 )
 
 IPCTNL_MSG_CT_GET = (1 << 8) | 1
@@ -199,5 +200,5 @@ def delete(flows: Iterable[Flow]) -> int:
                 if code == 0:
                     deleted += 1
                 elif code != errno.ENOENT:
-                    raise NetlinkError("delete an entry of connection tracking", code)
+                    raise refused("delete an entry of connection tracking", code)
     return deleted

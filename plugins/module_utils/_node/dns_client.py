@@ -15,11 +15,7 @@ import struct
 
 from .._core import dns_message
 from .._core.dns_message import Message, MessageError
-from .._core.errors import ServicenetError
-
-
-class NoAnswer(ServicenetError):
-    """The server did not answer, or with something else than a DNS message."""
+from .._core.errors import NoAnswer
 
 
 def ask(server: str, port: int, name: str, kind: str, timeout: float = 2.0, tcp: bool = False) -> Message:

@@ -14,8 +14,9 @@ import os
 import socket
 import struct
 
+from .._core.errors import NetlinkError
 from .files import read_bytes
-from .netlink import NETLINK_NETFILTER, Netlink, NetlinkError, attributes, nfgenmsg
+from .netlink import NETLINK_NETFILTER, Netlink, attributes, nfgenmsg
 
 NFT_MSG_GETGEN = (10 << 8) | 16
 NFTA_GEN_ID = 1

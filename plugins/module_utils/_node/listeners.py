@@ -16,8 +16,9 @@ import socket
 import struct
 from typing import Collection, Iterable, NamedTuple
 
+from .._core.errors import NetlinkError
 from .files import read_bytes
-from .netlink import NETLINK_SOCK_DIAG, Netlink, NetlinkError
+from .netlink import NETLINK_SOCK_DIAG, Netlink
 
 SOCK_DIAG_BY_FAMILY = 20
 REQUEST = struct.Struct("=BBBxI48x")

@@ -18,7 +18,7 @@ import struct
 from types import TracebackType
 from typing import Iterator, Sequence
 
-from .._core.errors import ServicenetError
+from .._core.errors import NetlinkError
 
 NETLINK_ROUTE = 0
 NETLINK_SOCK_DIAG = 4
@@ -42,15 +42,9 @@ RECEIVE_QUEUE = 1 << 22
 TIMEOUT_SECONDS = 30.0
 
 
-class NetlinkError(ServicenetError):
-    """The kernel refused a request.
-
-    :param code: the errno.
-    """
-
-    def __init__(self, what: str, code: int) -> None:
-        super().__init__(f"The kernel refused to {what}: {os.strerror(code)}.")
-        self.code = code
+def refused(what: str, code: int) -> NetlinkError:
+    """The error for an errno, with its meaning."""
+    return NetlinkError(what, code, os.strerror(code))
 
 
 def attribute(kind: int, payload: bytes) -> bytes:
@@ -94,14 +88,14 @@ class Netlink:
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
         except OSError as error:
-            raise NetlinkError(what, error.errno or errno.EIO) from error
+            raise refused(what, error.errno or errno.EIO) from error
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_QUEUE)
             self._socket.settimeout(TIMEOUT_SECONDS)
             self._socket.bind((0, 0))
         except OSError as error:
             self._socket.close()
-            raise NetlinkError(what, error.errno or errno.EIO) from error
+            raise refused(what, error.errno or errno.EIO) from error
 
     def __enter__(self) -> Netlink:
         return self
@@ -127,9 +121,9 @@ class Netlink:
         self._send([(kind, body)], NLM_F_REQUEST)
         for answer, data, start, end in self._messages():
             if answer == NLMSG_ERROR:
-                raise NetlinkError(self._what, -int(ERRNO.unpack_from(data, start)[0]))
+                raise refused(self._what, -int(ERRNO.unpack_from(data, start)[0]))
             return data[start:end]
-        raise NetlinkError(self._what, errno.EPROTO)
+        raise refused(self._what, errno.EPROTO)
 
     def dump(self, kind: int, body: bytes) -> Iterator[tuple[bytes, int, int]]:
         """The entries of a table: the buffer that holds one, and where its body begins and ends there.
@@ -141,10 +135,10 @@ class Netlink:
             if answer == NLMSG_DONE:
                 code = ERRNO.unpack_from(data, start)[0] if end - start >= 4 else 0
                 if code < 0:
-                    raise NetlinkError(self._what, -int(code))
+                    raise refused(self._what, -int(code))
                 return
             if answer == NLMSG_ERROR:
-                raise NetlinkError(self._what, -int(ERRNO.unpack_from(data, start)[0]))
+                raise refused(self._what, -int(ERRNO.unpack_from(data, start)[0]))
             yield data, start, end
 
     def each(self, kind: int, bodies: Sequence[bytes], flags: int = NLM_F_REQUEST | NLM_F_ACK) -> list[int]:
@@ -168,7 +162,7 @@ class Netlink:
         try:
             self._socket.send(message)
         except OSError as error:
-            raise NetlinkError(self._what, error.errno or errno.EIO) from error
+            raise refused(self._what, error.errno or errno.EIO) from error
 
     def _messages(self) -> Iterator[tuple[int, bytes, int, int]]:
         """Messages as they arrive: type, the buffer, begin and end of the body."""
@@ -176,13 +170,13 @@ class Netlink:
             try:
                 data = self._socket.recv(BUFFER)
             except socket.timeout as error:
-                raise NetlinkError(self._what, errno.ETIMEDOUT) from error
+                raise refused(self._what, errno.ETIMEDOUT) from error
             except OSError as error:
-                raise NetlinkError(self._what, error.errno or errno.EIO) from error
+                raise refused(self._what, error.errno or errno.EIO) from error
             offset, stop = 0, len(data)
             while offset + HEADER.size <= stop:
                 size, kind, _flags, _sequence, _port = HEADER.unpack_from(data, offset)
                 if size < HEADER.size or offset + size > stop:
-                    raise NetlinkError(self._what, errno.EPROTO)
+                    raise refused(self._what, errno.EPROTO)
                 yield kind, data, offset + HEADER.size, offset + size
                 offset += (size + 3) & ~3

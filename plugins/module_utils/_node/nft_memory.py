@@ -26,10 +26,10 @@ from .netlink import (
     NLM_F_REQUEST,
     NLMSG_ERROR,
     Netlink,
-    NetlinkError,
     attribute,
     nested,
     nfgenmsg,
+    refused,
 )
 
 NFNL_MSG_BATCH_BEGIN = 16
@@ -150,13 +150,13 @@ class _Batch(Netlink):
         try:
             self._socket.send(data)
         except OSError as error:
-            raise NetlinkError(self._what, error.errno or errno.EIO) from error
+            raise refused(self._what, error.errno or errno.EIO) from error
         answers = 0
         for kind, answer, start, _end in self._messages():
             if kind == NLMSG_ERROR:
                 code = -int(ERRNO.unpack_from(answer, start)[0])
                 if code:
-                    raise NetlinkError(self._what, code)
+                    raise refused(self._what, code)
                 answers += 1
             if answers == len(messages):
                 return

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from .._core.errors import NoAnswer
 from . import dns_client
 
 # How long a server that accepted a TCP connection may take to speak first. Most wait for the client.
@@ -204,7 +205,7 @@ def _dns(target: ProbeTarget, host: str, port: int) -> tuple[str, float]:
     began = time.monotonic()
     try:
         answer = dns_client.ask(host, port, target.query, target.record_type, target.timeout)
-    except dns_client.NoAnswer as error:
+    except NoAnswer as error:
         cause = error.__cause__
         raise Failure(_reason(cause) if isinstance(cause, OSError) else "no DNS") from None
     seconds = time.monotonic() - began

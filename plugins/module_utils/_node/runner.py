@@ -26,7 +26,6 @@ class Runner(Protocol):
 
     def __call__(self, argv: list[str], data: str | None = None) -> tuple[int, str, str]:
         """A tool that can't be started is an exit status other than 0 as well."""
-        ...
 
 
 Which = Callable[[str], Optional[str]]

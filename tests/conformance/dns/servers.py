@@ -20,7 +20,8 @@ from lab.control_plane import free_port, peer
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import corefile, dns_zonefile
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.dns import Zones
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node.dns_client import NoAnswer, ask
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import NoAnswer
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node.dns_client import ask
 from conformance.dns.queries import DOMAIN, Query
 
 LOOPBACK = "127.0.0.1"

@@ -114,7 +114,7 @@ class RandomCluster:
 
     def _endpoints(self, namespace: str, name: str) -> dict:
         def addresses(count: int) -> list[dict]:
-            return [{"ip": f"10.30.0.{self.random.randrange(1, 200)}"} for _ in range(count)]
+            return [{"ip": f"10.30.0.{self.random.randrange(1, 200)}"} for _each in range(count)]
 
         subsets = [
             {
@@ -122,7 +122,7 @@ class RandomCluster:
                 "notReadyAddresses": addresses(self.random.randrange(3)),
                 "ports": [{"name": "p", "port": self.random.choice([80, 81]), "protocol": "TCP"}],
             }
-            for _ in range(self.random.randrange(1, 3))
+            for _each in range(self.random.randrange(1, 3))
         ]
         meta = {"namespace": namespace, "name": name, "annotations": {"note": str(self.random.randrange(3))}}
         return {"apiVersion": "v1", "kind": "Endpoints", "metadata": meta, "subsets": subsets}
@@ -130,7 +130,7 @@ class RandomCluster:
     def change(self, times: int) -> list[tuple[str, tuple[str, str, str]]]:
         """Let some things happen; returns (what, key) of each: status, leave, replace or labels."""
         done = []
-        for _ in range(times):
+        for _each in range(times):
             key = self.random.choice(sorted(self.objects))
             kind, namespace, name = key
             if kind == "Pod":

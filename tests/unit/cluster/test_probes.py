@@ -136,7 +136,7 @@ def test_a_path_that_is_none_is_no_answer() -> None:
 
 def test_many_are_asked_side_by_side_and_answer_in_order() -> None:
     with silent_server() as port, silent_server() as other:
-        probes = [Probe("http", "127.0.0.1", other, timeout=0.3) for _ in range(20)]
+        probes = [Probe("http", "127.0.0.1", other, timeout=0.3) for _each in range(20)]
         probes[3] = Probe("tcp", "127.0.0.1", port)
         probes[5] = Probe("none", "127.0.0.1", 0)
         start = time.monotonic()

@@ -187,7 +187,7 @@ def test_what_is_read_back_is_what_the_table_says(objects: list[dict[str, Any]])
 @settings(max_examples=30)
 @given(data=st.data())
 def test_incremental_passes_end_where_a_full_pass_would(data: st.DataObject) -> None:
-    before, after = (snapshot.build(data.draw(clusters.clusters())) for _ in range(2))
+    before, after = (snapshot.build(data.draw(clusters.clusters())) for _each in range(2))
     program = passes.full(before, VIEW, COMPILER).new
     full = passes.full(after, VIEW, COMPILER).new
     done = passes.incremental(before, after, VIEW, COMPILER)

@@ -341,15 +341,15 @@ def test_a_family_that_is_no_longer_served_goes(model: Model) -> None:
 # ---------------------------------------------------------------------------------------------------------- listings
 
 MEMORY = """table ip servicenet {
-	map affinity {
-		type ipv4_addr . ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
-		size 1048576
-		flags dynamic,timeout
-		timeout 86400s
-		elements = { 198.18.0.9 . 10.96.0.1 . 6 . 80 timeout 600s expires 599s996ms : 10.128.0.1 . 8080,
-				198.18.0.9 . 10.96.0.2 . 6 . 80 timeout 600s expires 9s : 10.128.0.1 . 8080,
-				198.18.0.7 . 198.18.1.1 . 6 . 30001 timeout 600s expires 9s : 10.128.0.2 . 8080 }
-	}
+\tmap affinity {
+\t\ttype ipv4_addr . ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+\t\tsize 1048576
+\t\tflags dynamic,timeout
+\t\ttimeout 86400s
+\t\telements = { 198.18.0.9 . 10.96.0.1 . 6 . 80 timeout 600s expires 599s996ms : 10.128.0.1 . 8080,
+\t\t\t\t198.18.0.9 . 10.96.0.2 . 6 . 80 timeout 600s expires 9s : 10.128.0.1 . 8080,
+\t\t\t\t198.18.0.7 . 198.18.1.1 . 6 . 30001 timeout 600s expires 9s : 10.128.0.2 . 8080 }
+\t}
 }
 """
 

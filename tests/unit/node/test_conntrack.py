@@ -13,14 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import NetlinkError
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.stale_flows import Flow
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node import conntrack
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.netlink import (
-    NetlinkError,
     attribute,
     attributes,
     nested,
     nfgenmsg,
+    refused,
 )
 
 ports = st.integers(0, 65535)
@@ -76,7 +77,7 @@ class FakeNetlink:
     def dump(self, _kind: int, _body: bytes) -> Iterator[tuple[bytes, int, int]]:
         if FakeNetlink.refusals:
             FakeNetlink.refusals -= 1
-            raise NetlinkError("list", 22)
+            raise refused("list", 22)
         for entry in FakeNetlink.entries:
             yield b"before" + entry + b"behind it", 6, 6 + len(entry)
 

@@ -13,7 +13,11 @@ from unit.node.fakes import FakeRunner
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import dns_resolv_conf
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.dns_message import Message
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.dns_records import Record
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import PreflightError, ServicenetError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import (
+    NoAnswer,
+    PreflightError,
+    ServicenetError,
+)
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node import dns_client, files, resolver
 
 OURS = "169.254.20.10"
@@ -32,7 +36,7 @@ class Answers:
     def __call__(self, server: str, port: int, name: str, kind: str) -> Message:
         self.asked.append(f"{server}:{port} {name} {kind}")
         if server not in self.servers:
-            raise dns_client.NoAnswer(f"{server} does not answer")
+            raise NoAnswer(f"{server} does not answer")
         return ANSWERED
 
 

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import NetlinkError
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node import listeners
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node.netlink import NetlinkError
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 REST = "00000000:00000000 00:00000000 00000000     0        0"
