@@ -15,8 +15,8 @@ Copyright (c) 2026, the kubenode.servicenet developers
 GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 SPDX-License-Identifier: GPL-3.0-or-later
 -->"""
-WIDTH, HEIGHT = 900, 520
-LEFT, RIGHT, TOP, BOTTOM = 80, 300, 50, 60
+WIDTH, HEIGHT = 960, 520
+LEFT, RIGHT, TOP, BOTTOM = 80, 350, 50, 60
 # Colours that people who see few colours can tell apart.
 COLOURS = ("#d55e00", "#0072b2", "#009e73")
 

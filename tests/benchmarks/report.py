@@ -28,31 +28,38 @@ PLACES = ("first", "middle", "last")
 TOOLS = {"iptables-nft": "iptables-restore", "iptables-legacy": "iptables-restore", "nftables": "nft"}
 
 
-def tables(results: dict[str, Any]) -> str:
-    """Everything as Markdown."""
-    parts = [_surroundings(results)]
-    for mode in dict.fromkeys(entry["mode"] for entry in results["measured"]):
-        entries = [entry for entry in results["measured"] if entry["mode"] == mode]
+def tables(runs: list[dict[str, Any]]) -> str:
+    """Everything as Markdown; ``runs`` are results of services.py."""
+    measured = _measured(runs)
+    parts = [_surroundings(results) for results in runs]
+    for mode in dict.fromkeys(entry["mode"] for entry in measured):
+        entries = [entry for entry in measured if entry["mode"] == mode]
         parts += [f"### {mode}", _times(mode, entries), _latencies(entries)]
     return "\n\n".join(parts) + "\n"
 
 
-def publish(results: dict[str, Any], docs: Path) -> None:
+def publish(runs: list[dict[str, Any]], docs: Path) -> None:
     """Puts the tables between the marks of performance.md, and draws the pictures."""
     page = docs / "performance.md"
     before, _mark, rest = page.read_text().partition(BEGIN)
     _old, mark, after = rest.partition(END)
     if not mark:
         raise ValueError(f"{page} lacks the lines {BEGIN} and {END}.")
-    page.write_text(f"{before}{BEGIN}\n\n{tables(results)}\n{END}{after}")
+    page.write_text(f"{before}{BEGIN}\n\n{tables(runs)}\n{END}{after}")
     images = docs / "images"
     images.mkdir(exist_ok=True)
     for deed, title in (("cold", "Everything programmed from nothing"), ("added", "One Service added")):
-        picture = plot.lines(title, "Services (two endpoints each, 45,000 with one)", "seconds", _series(results, deed))
+        picture = plot.lines(
+            title, "Services (two endpoints each, 45,000 with one)", "seconds", _series(_measured(runs), deed)
+        )
         (images / f"performance-{deed}.svg").write_text(picture)
 
 
 # ---------------------------------------------------------------------------------------------------------- tables
+
+
+def _measured(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted((entry for results in runs for entry in results["measured"]), key=lambda entry: entry["size"])
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -163,10 +170,10 @@ def _latencies(entries: list[dict[str, Any]]) -> str:
 # -------------------------------------------------------------------------------------------------------- pictures
 
 
-def _series(results: dict[str, Any], deed: str) -> list[plot.Series]:
+def _series(measured: list[dict[str, Any]], deed: str) -> list[plot.Series]:
     """Medians by mode and program."""
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for entry in results["measured"]:
+    for entry in measured:
         services, endpoints = entry["size"]
         if endpoints > 2:
             continue

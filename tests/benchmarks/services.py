@@ -197,13 +197,13 @@ def main() -> int:
     parser.add_argument("--peer-limit", type=float, default=600, help="seconds before kube-proxy is given up")
     parser.add_argument("--output", type=Path, help="a file for the results as JSON")
     parser.add_argument("--publish", type=Path, help="the directory docs/, to be written from the results")
-    parser.add_argument("--render", type=Path, help="measure nothing: take the results from this file")
+    parser.add_argument("--render", type=Path, nargs="+", help="measure nothing: take the results from these files")
     args = parser.parse_args()
     clean_exit()
-    results = json.loads(args.render.read_text()) if args.render else measure(args)
-    print(report.tables(results))
+    runs = [json.loads(path.read_text()) for path in args.render] if args.render else [measure(args)]
+    print(report.tables(runs))
     if args.publish:
-        report.publish(results, args.publish)
+        report.publish(runs, args.publish)
     return 0
 
 
