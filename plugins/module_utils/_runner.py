@@ -48,14 +48,27 @@ class Step(NamedTuple):
 
 
 class Mode(Protocol):
-    """The node's half of a mode. ``compiler`` is the pure one. ``features`` of iptables that preflight has to find, for
-    the variant of iptables that the mode uses, "" for none. ``warnings`` are sentences about what making it showed."""
+    """The node's half of a mode."""
 
-    name: str
-    compiler: Compiler
-    features: tuple[str, ...]
-    iptables_variant: str
-    warnings: list[str]
+    @property
+    def name(self) -> str:
+        """The name of the mode."""
+
+    @property
+    def compiler(self) -> Compiler:
+        """The pure half."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Features of iptables that preflight has to find."""
+
+    @property
+    def iptables_variant(self) -> str:
+        """The variant of iptables that the mode uses, "" for none."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences about what making the mode showed."""
 
     def token(self) -> str:
         """While it stands, nobody changed what we left; "" if the mode can't tell without reading."""

@@ -23,13 +23,12 @@ from ._core.preflight_model import PreflightOptions, Report
 from ._core.resolve import NodeView
 from ._core.settings import Settings
 from ._core.snapshot import Snapshot
+from ._module import finish, runner_of
 from ._node import addresses, files, preflight_facts
 from ._node.iptables_tool import LEGACY, loaded_tables
 from ._node.runner import MissingToolError, Runner
 from ._runner import Mode, Outcome, Request, absent, inspect, present
 
-# The texts of tools are parsed.
-COMMAND_ENVIRONMENT = {"LANG": "C.UTF-8", "LC_ALL": "C", "LANGUAGE": "C"}
 FAMILIES = {"ipv4": 4, "ipv6": 6}
 
 ARGUMENTS: dict[str, Any] = {
@@ -119,14 +118,6 @@ def settings(params: dict[str, Any], snapshot: Snapshot) -> Settings:
     )
 
 
-def _runner_of(module: AnsibleModule) -> Runner:
-    def run(argv: list[str], data: str | None = None) -> tuple[int, str, str]:
-        rc, out, err = module.run_command(argv, data=data, binary_data=True)
-        return rc, out, err
-
-    return run
-
-
 def _preflight_options(name: str, params: dict[str, Any], compiled_by: Settings) -> PreflightOptions:
     same = [option for option in PreflightOptions._fields if option.startswith("conntrack_")]
     return PreflightOptions(
@@ -154,9 +145,8 @@ def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[di
     :param make_mode: from the options to a function that makes the mode from settings and a command runner.
     """
     module = AnsibleModule({**ARGUMENTS, **own_arguments}, supports_check_mode=True)
-    module.run_command_environ_update = COMMAND_ENVIRONMENT
     params = module.params
-    run = _runner_of(module)
+    run = runner_of(module)
 
     def mode_of(compiled_by: Settings) -> Mode:
         return make_mode(params)(compiled_by, run)
@@ -201,17 +191,8 @@ def _absent(request: Request, mode_of: Callable[[Settings], Mode], params: dict[
 
 
 def _exit(module: AnsibleModule, name: str, outcome: Outcome) -> None:
-    for warning in outcome.warnings:
-        module.warn(warning)
     result: dict[str, Any] = {"changed": outcome.changed, "mode": name, "drift": outcome.drift, **outcome.facts}
-    if module._diff:
-        result["diff"] = {
-            "before_header": f"service rules ({name})",
-            "after_header": f"service rules ({name})",
-            "before": "".join(f"{line}\n" for line in outcome.before),
-            "after": "".join(f"{line}\n" for line in outcome.after),
-        }
-    module.exit_json(**result)
+    finish(module, result, f"service rules ({name})", outcome.before, outcome.after, outcome.warnings)
 
 
 Makers = Dict[str, Callable[[Dict[str, Any]], MakeMode]]
@@ -231,10 +212,9 @@ def run_info_module(makers: Makers) -> None:
     """
     mode_argument = {"type": "str", "choices": ["auto", *makers], "default": "auto"}
     module = AnsibleModule({"mode": mode_argument, **INFO_ARGUMENTS}, supports_check_mode=True)
-    module.run_command_environ_update = COMMAND_ENVIRONMENT
     params = module.params
     try:
-        module.exit_json(changed=False, **_info(params, makers, _runner_of(module)))
+        module.exit_json(changed=False, **_info(params, makers, runner_of(module)))
     except ServicenetError as error:
         module.fail_json(msg=str(error))
 

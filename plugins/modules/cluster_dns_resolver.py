@@ -79,57 +79,11 @@ kind:
   sample: systemd-resolved
 """
 
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core import corefile, dns_names
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node import resolver
-
-ARGUMENTS: dict[str, Any] = {
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "servers": {"type": "list", "elements": "str", "default": ["169.254.20.10"]},
-    "port": {"type": "int", "default": 53},
-    "domain": {"type": "str", "default": "cluster.local"},
-    "zones": {"type": "list", "elements": "str", "default": []},
-    "state_dir": {"type": "path", "default": "/var/lib/servicenet"},
-}
+from ansible_collections.kubenode.servicenet.plugins.module_utils._dns_modules import run_resolver_module
 
 
 def main() -> None:
-    module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
-    module.run_command_environ_update = {"LANG": "C.UTF-8", "LC_ALL": "C", "LANGUAGE": "C"}
-    params = module.params
-
-    def run(argv: list[str], data: str | None = None) -> tuple[int, str, str]:
-        rc, out, err = module.run_command(argv, data=data)
-        return rc, out, err
-
-    try:
-        domain = dns_names.cluster_domain(params["domain"])
-        request = resolver.Request(
-            corefile.listeners(params["servers"]),
-            params["port"],
-            domain,
-            tuple(sorted({domain, *params["zones"]})),
-            params["state_dir"],
-            module.check_mode,
-        )
-        outcome = (resolver.present if params["state"] == "present" else resolver.absent)(request, run)
-    except ServicenetError as error:
-        module.fail_json(msg=str(error))
-    for warning in outcome.warnings:
-        module.warn(warning)
-    result: dict[str, Any] = {"changed": outcome.changed, "kind": outcome.kind}
-    if module._diff:
-        result["diff"] = {
-            "before_header": "the node's resolver",
-            "after_header": "the node's resolver",
-            "before": "".join(f"{line}\n" for line in outcome.before),
-            "after": "".join(f"{line}\n" for line in outcome.after),
-        }
-    module.exit_json(**result)
+    run_resolver_module()
 
 
 if __name__ == "__main__":

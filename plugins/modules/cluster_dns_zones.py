@@ -215,111 +215,11 @@ digest:
   returned: O(state=present) and O(mode=zones)
 """
 
-import time
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core import corefile, dns
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node import coredns, resolver
-
-ARGUMENTS: dict[str, Any] = {
-    "snapshot": {"type": "path", "default": "/var/lib/servicenet/snapshot.jsonl.gz"},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "mode": {"type": "str", "choices": [corefile.ZONES, corefile.KUBERNETES], "default": corefile.ZONES},
-    "kubeconfig": {"type": "path"},
-    "domain": {"type": "str", "default": "cluster.local"},
-    "zone_dir": {"type": "path", "default": "/var/lib/servicenet/zones"},
-    "corefile": {"type": "path", "default": "/etc/servicenet/Corefile"},
-    "listen_addresses": {"type": "list", "elements": "str", "default": ["169.254.20.10"]},
-    "port": {"type": "int", "default": 53},
-    "upstreams": {"type": "list", "elements": "str", "default": []},
-    "forward": {"type": "bool", "default": True},
-    "ttl": {"type": "int", "default": 5},
-    "pods": {"type": "str", "choices": ["disabled", "verified"], "default": "disabled"},
-    "reverse_cidrs": {"type": "list", "elements": "str", "default": []},
-    "endpoint_names": {"type": "bool", "default": False},
-    "cache_seconds": {"type": "int", "default": 30},
-    "zone_reload_seconds": {"type": "int", "default": 2},
-    "health_port": {"type": "int", "default": 9254},
-    "ready_port": {"type": "int", "default": 9255},
-    "metrics_port": {"type": "int", "default": 9253},
-    "max_removed_percent": {"type": "int", "default": 50},
-    "state_dir": {"type": "path", "default": "/var/lib/servicenet"},
-    "run_dir": {"type": "path", "default": "/run/servicenet"},
-}
-
-
-def request(params: dict[str, Any], check: bool) -> coredns.Request:
-    """What the options ask for."""
-    listen = corefile.listeners(params["listen_addresses"])
-    zones = dns.options(
-        params["domain"],
-        params["ttl"],
-        params["pods"],
-        listen,
-        params["reverse_cidrs"] or None,
-        params["endpoint_names"],
-    )
-    upstreams = params["upstreams"] or resolver.upstreams(params["state_dir"], listen)
-    served = corefile.CorefileOptions(
-        params["mode"],
-        zones.domain,
-        listen,
-        params["port"],
-        (),
-        corefile.forwarders(upstreams, listen, params["port"]) if params["forward"] else (),
-        params["ttl"],
-        params["pods"],
-        params["kubeconfig"] or "",
-        params["cache_seconds"],
-        params["zone_reload_seconds"],
-        params["health_port"],
-        params["ready_port"],
-        params["metrics_port"],
-    )
-    return coredns.Request(
-        params["snapshot"],
-        zones if params["mode"] == corefile.ZONES else None,
-        served,
-        params["zone_dir"],
-        params["corefile"],
-        params["state_dir"],
-        params["run_dir"],
-        int(time.time()),
-        check,
-        params["max_removed_percent"],
-    )
+from ansible_collections.kubenode.servicenet.plugins.module_utils._dns_modules import run_zones_module
 
 
 def main() -> None:
-    module = AnsibleModule(
-        ARGUMENTS, supports_check_mode=True, required_if=[("mode", corefile.KUBERNETES, ["kubeconfig"])]
-    )
-    try:
-        wanted = request(module.params, module.check_mode)
-        outcome = coredns.present(wanted) if module.params["state"] == "present" else coredns.absent(wanted)
-    except ServicenetError as error:
-        module.fail_json(msg=str(error))
-    if module.params["state"] == "present" and module.params["forward"] and not wanted.corefile.upstreams:
-        module.warn("This node asks no DNS server, and upstreams names none: only names of the cluster are answered.")
-    for warning in outcome.warnings:
-        module.warn(warning)
-    result: dict[str, Any] = {
-        "changed": outcome.changed,
-        "corefile_changed": outcome.corefile_changed,
-        "zones_changed": outcome.zones_changed,
-        **outcome.facts,
-    }
-    if module._diff:
-        result["diff"] = {
-            "before_header": "DNS of the cluster",
-            "after_header": "DNS of the cluster",
-            "before": "".join(f"{line}\n" for line in outcome.before),
-            "after": "".join(f"{line}\n" for line in outcome.after),
-        }
-    module.exit_json(**result)
+    run_zones_module()
 
 
 if __name__ == "__main__":

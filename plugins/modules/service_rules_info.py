@@ -126,9 +126,9 @@ surplus:
 """
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils import _mode_iptables, _mode_nftables
-from ansible_collections.kubenode.servicenet.plugins.module_utils._services_module import run_info_module
+from ansible_collections.kubenode.servicenet.plugins.module_utils._services_module import Makers, run_info_module
 
-MODES = {"iptables": _mode_iptables.make_mode, "nftables": _mode_nftables.make_mode}
+MODES: Makers = {"iptables": _mode_iptables.make_mode, "nftables": _mode_nftables.make_mode}
 
 
 def main() -> None:

@@ -308,6 +308,8 @@ def _read_pod(raw: Mapping[str, Any]) -> Pod:
     ]
     if not addresses and status.get("podIP"):
         addresses = [values.address(status["podIP"], "podIP")]
+    if status.get("phase") in ("Succeeded", "Failed", "Unknown") or metadata_of(raw).get("deletionTimestamp"):
+        addresses = []  # somebody else may have them by now, so they stand for no name
     return Pod(namespace, name, tuple(addresses))
 
 

@@ -114,7 +114,6 @@ def test_zones_answer_as_the_kubernetes_plugin_does(cluster: Cluster, pods: str,
     assert sum(1 for answer in ours.values() if answer.records) > 500
 
 
-@pytest.mark.xfail(strict=True, reason="snapshot.build keeps the addresses of Pods that ended or are terminating")
 def test_pods_that_ended_have_no_name(cluster: Cluster) -> None:
     ours = serve(cluster, cluster.zones("verified", False), "zones-pods")
     answers = {query.name: ours[query].rcode for query in cluster.queries if left_out(query)}

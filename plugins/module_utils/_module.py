@@ -1,0 +1,46 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What every module on a node has in common: how it runs tools, and how it shows a difference.
+
+This module util is private to the collection: nothing outside kubenode.servicenet may import it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ._node.runner import Runner
+
+# The texts of tools are parsed.
+COMMAND_ENVIRONMENT = {"LANG": "C.UTF-8", "LC_ALL": "C", "LANGUAGE": "C"}
+
+
+def runner_of(module: AnsibleModule) -> Runner:
+    """The module's own way to run a tool, as the node layer wants it."""
+    module.run_command_environ_update = COMMAND_ENVIRONMENT
+
+    def run(argv: list[str], data: str | None = None) -> tuple[int, str, str]:
+        rc, out, err = module.run_command(argv, data=data, binary_data=True)
+        return rc, out, err
+
+    return run
+
+
+def finish(
+    module: AnsibleModule, result: dict[str, Any], title: str, before: list[str], after: list[str], warnings: list[str]
+) -> None:
+    """Ends the module with its warnings and, where it is asked for, the difference as lines for people."""
+    for warning in warnings:
+        module.warn(warning)
+    if module._diff:
+        result["diff"] = {
+            "before_header": title,
+            "after_header": title,
+            "before": "".join(f"{line}\n" for line in before),
+            "after": "".join(f"{line}\n" for line in after),
+        }
+    module.exit_json(**result)
