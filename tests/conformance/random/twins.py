@@ -10,6 +10,7 @@ import argparse
 import concurrent.futures
 import contextlib
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +34,8 @@ VARIANTS = {
 # Where the twins differ, chance or a busy machine may be why: they are asked again, at last with this many tries.
 ASK_AGAIN = (5, 16)
 PATIENCE = 1.5
+# Seconds until kube-proxy has heard of a change.
+WATCH = 1.0
 
 
 class Answers(NamedTuple):
@@ -146,6 +149,14 @@ class Twins(contextlib.ExitStack):
             self.start_ours(variant, options, states)
         finally:
             theirs.result()
+
+    def follow(self, variant: str, options: dict[str, Any]) -> None:
+        """Both catch up with what the API server has by now."""
+        self.run_ours(variant, options, self.read())
+        # kube-proxy waits for a moment before it so much as queues what it was told.
+        time.sleep(WATCH)
+        assert self.proxy
+        self.proxy.wait_synced()
 
     # ---- the packets
 
