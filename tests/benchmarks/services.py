@@ -168,17 +168,18 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         print(f"{time.monotonic() - began:5.0f} s  {what}", file=sys.stderr, flush=True)
 
     with control_plane(args.peer) as control:
-        for size in sorted([*args.sizes, *args.only_ours]):
-            beside = control if size in args.sizes else None
+        for size in sorted({*args.sizes, *args.nftables_sizes, *args.only_ours}):
+            beside = None if size in args.only_ours else control
             if beside is not None:
                 tell(f"fills the API server: {size}")
                 beside[1].grow(size)
-            for mode in args.modes:
+            for mode in args.modes if size in args.sizes else ["nftables"]:
                 tell(f"{mode} {size}: ours")
-                entry = {"mode": mode, "size": size, "ours": measure_ours(mode, size, args.repeats)}
+                entry = {"mode": mode, "size": size, "load": os.getloadavg()[0]}
+                entry["ours"] = measure_ours(mode, size, args.repeats)
                 if beside is not None:
                     tell(f"{mode} {size}: kube-proxy")
-                    entry["peer"] = measure_peer(mode, beside[1], beside[0], args.repeats, args.peer_limit)
+                    entry["peer"] = measure_peer(mode, beside[1], beside[0], args.peer_repeats, args.peer_limit)
                 results["measured"].append(entry)
                 if args.output:
                     args.output.write_text(json.dumps(results, indent=1) + "\n")
@@ -191,8 +192,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--sizes", nargs="+", type=Size.parse, default=[Size(100, 2), Size(1000, 2), Size(10000, 2)])
-    parser.add_argument("--only-ours", nargs="*", type=Size.parse, default=[], help="sizes without kube-proxy")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument(
+        "--nftables-sizes", nargs="*", type=Size.parse, default=[], help="more, for mode nftables alone"
+    )
+    parser.add_argument("--only-ours", nargs="*", type=Size.parse, default=[], help="more of those, without kube-proxy")
+    parser.add_argument("--repeats", type=int, default=5, help="how often each run of ours is made")
+    parser.add_argument("--peer-repeats", type=int, default=3, help="how often each change of kube-proxy")
     parser.add_argument("--peer", action=argparse.BooleanOptionalAction, default=True, help="kube-proxy as well")
     parser.add_argument("--peer-limit", type=float, default=600, help="seconds before kube-proxy is given up")
     parser.add_argument("--output", type=Path, help="a file for the results as JSON")
