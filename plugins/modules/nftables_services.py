@@ -70,7 +70,9 @@ services_changed_count:
   type: int
   returned: O(state=present)
 drift:
-  description: The service ports whose rules somebody had altered on the node since the last run; they were repaired.
+  description:
+    - The service ports whose rules somebody had altered on the node since the last run, at most 100; they were
+      repaired.
   type: list
   elements: str
   returned: success

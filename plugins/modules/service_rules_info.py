@@ -109,9 +109,13 @@ frontends_count:
   type: int
   returned: always
 drift:
-  description: The service ports whose rules are not as the last run left them.
+  description: The service ports whose rules are not as the last run left them, at most 100.
   type: list
   elements: str
+  returned: always
+drift_count:
+  description: How many service ports those are in all.
+  type: int
   returned: always
 missing:
   description: What the snapshot wants and the last run did not program, one line a frontend.

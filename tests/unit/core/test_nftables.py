@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import nftables_live, passes, snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.live import LiveFrontend
@@ -182,18 +181,3 @@ def test_what_is_read_back_is_what_the_table_says(objects: list[dict[str, Any]])
             where = (entry.family, frontend.address, entry.protocol, frontend.port)
             expected.append(LiveFrontend(*where, tuple(backends), verdicts.pop() if verdicts else ""))
     assert nftables_live.frontends(done.new) == sorted(expected)
-
-
-@settings(max_examples=30)
-@given(data=st.data())
-def test_incremental_passes_end_where_a_full_pass_would(data: st.DataObject) -> None:
-    before, after = (snapshot.build(data.draw(clusters.clusters())) for _each in range(2))
-    program = passes.full(before, VIEW, COMPILER).new
-    full = passes.full(after, VIEW, COMPILER).new
-    done = passes.incremental(before, after, VIEW, COMPILER)
-    if done is not None:
-        for name, (old, new) in done.changes(None).items():
-            assert program.pop(name, None) == old
-            if new is not None:
-                program[name] = new
-        assert program == full
