@@ -45,9 +45,10 @@ bench: peers ## Measure beside the real kube-proxy
 
 # What has to be there first.
 .PHONY: lab peers
-lab: ## Install the packages that the demo needs
-	@tests/provision/packages lab
+lab: ## Install the packages that the demo needs, and build CoreDNS for it, with SOURCE=cluster kube-apiserver as well
+	@tests/provision/packages lab $(if $(filter cluster,$(SOURCE)),cluster)
+	@tests/provision/peers coredns $(if $(filter cluster,$(SOURCE)),kube-apiserver)
 
 peers: ## Install all packages, and build the real programs to compare with
-	@tests/provision/packages lab test
+	@tests/provision/packages lab cluster test
 	@tests/provision/peers

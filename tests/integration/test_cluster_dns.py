@@ -17,12 +17,14 @@ from typing import Any
 import pytest
 import yaml
 from lab import ControlPlane, Lab
-from lab.cluster import MANIFESTS
+from lab.cluster import manifest_objects
 from lab.control_plane import has_peers, peer
 from lab.nodes import Node
 from lab.playbooks import PlaybookRun
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.allocations import Allocations, Ranges
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_completion import complete
 
 ADDRESS = "169.254.20.10"
 SNAPSHOT = "/var/lib/servicenet/snapshot.jsonl.gz"
@@ -43,10 +45,7 @@ class Dns:
         self.lab = lab
         self.playbook = lab.directory / "dns.yml"
         self.playbook.write_text(PLAYBOOK)
-        self.objects: list[Any] = [SERVICE_CIDR]
-        for path in sorted(MANIFESTS.glob("*.yaml")):
-            for loaded in yaml.safe_load_all(path.read_text()):
-                self.objects += loaded["items"] if loaded["kind"] == "List" else [loaded]
+        self.objects: list[Any] = [SERVICE_CIDR, *complete(manifest_objects(), Allocations(), Ranges()).objects]
 
     def hand_over(self, node: Node, *more: Any) -> str:
         """Puts a snapshot with further objects on a node; returns its digest."""

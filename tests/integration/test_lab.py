@@ -167,16 +167,22 @@ def test_everything_is_gone_after_the_owner_was_killed(how: signal.Signals) -> N
 
 
 def test_manifests_describe_this_lab(lab: Lab) -> None:
-    """Their Nodes are the lab's, and every endpoint is the Pod that its targetRef names, where that Pod is."""
+    """Their Nodes and Pods are the lab's, and every endpoint is the Pod that its targetRef names, where that Pod is."""
     nodes = {m["metadata"]["name"]: m for m in manifest_objects() if m["kind"] == "Node"}
     assert list(nodes.values()) == lab.node_objects()
+    pods = [m for m in manifest_objects() if m["kind"] == "Pod"]
+    assert {pod["metadata"]["name"] for pod in pods} == set(lab.pods)
+    for pod in pods:
+        there = lab.pods[pod["metadata"]["name"]]
+        assert pod["spec"]["nodeName"] == there.node
+        assert tuple(entry["ip"] for entry in pod["status"]["podIPs"]) == there.ips
     endpoints = 0
     for piece in (m for m in manifest_objects() if m["kind"] == "EndpointSlice"):
         for endpoint in piece["endpoints"]:
-            pod = lab.pods[endpoint["targetRef"]["name"]]
-            assert endpoint["addresses"][0] == pod.ips[piece["addressType"] == "IPv6"]
-            assert endpoint["nodeName"] == pod.node
-            assert endpoint["zone"] == lab.node(pod.node).zone
+            there = lab.pods[endpoint["targetRef"]["name"]]
+            assert endpoint["addresses"][0] == there.ips[piece["addressType"] == "IPv6"]
+            assert endpoint["nodeName"] == there.node
+            assert endpoint["zone"] == lab.node(there.node).zone
             endpoints += 1
     assert endpoints
 

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lab.claim import BASE, LabError, clean_exit, remove, remove_stale
 from lab.cluster import Lab, how_to_use, kept_labs
+from lab.names import enter_place
 from lab.nodes import enter_command
 
 
@@ -51,7 +52,7 @@ def enter(args: argparse.Namespace) -> None:
     if args.place in places["nodes"]:
         command = enter_command(places["nodes"][args.place])
     elif args.place in places["others"]:
-        command = ["ip", "netns", "exec", f"{prefix}-{args.place}"]
+        command = enter_place(prefix, args.place)
     else:
         known = ", ".join([*places["nodes"], *places["others"]])
         raise LabError(f"There is no {args.place} in {prefix}, but: {known}.")
