@@ -141,7 +141,7 @@ def service(rng: Random, number: int) -> list[dict[str, Any]]:
         "ipFamilies": [FAMILIES[v] for v in families],
         "ipFamilyPolicy": "RequireDualStack" if len(families) > 1 else "SingleStack",
         "ports": ports,
-        "internalTrafficPolicy": rng.choice(["Cluster", "Cluster", "Cluster", "Local"]),
+        "internalTrafficPolicy": rng.choice(["Cluster", "Local"]),
         "sessionAffinity": "None",
     }
     spec["clusterIP"] = spec["clusterIPs"][0]
