@@ -148,17 +148,24 @@ class Filled:
 
     def add(self, number: int) -> None:
         """Creates one Service, and then its slice, as the controllers would."""
+        self._connect()
         self.api.create(service(number))
         self.api.create(endpoint_slice(number, self.size.endpoints))
 
     def remove(self, number: int) -> None:
         """Deletes a Service and its slice."""
+        self._connect()
         for kind in ("Service", "EndpointSlice"):
             self.api.delete(kind, *_place(number))
 
     def change(self, number: int, changed: bool) -> None:
         """Gives the slice of a Service another endpoint, or its own again."""
+        self._connect()
         self._put_slice(number, self.size.endpoints, changed)
+
+    def _connect(self) -> None:
+        """Minutes may have gone since the last request, and the server hangs up on who says nothing."""
+        self.api = Api(self.api.port, self.api.token)
 
     def _put_slice(self, number: int, endpoints: int, changed: bool = False) -> None:
         path = path_of("EndpointSlice", *_place(number))
