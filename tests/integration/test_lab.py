@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import yaml
 from lab import ControlPlane, Lab, LabError
-from lab.claim import BASE, namespaces, recorded_processes, remove, remove_stale, started
-from lab.cluster import PLAIN, manifest_objects
+from lab.claim import BASE, Claim, namespaces, recorded_processes, remove, remove_stale, started
+from lab.cluster import COMMAND_LINE, PLAIN, manifest_objects
 from lab.control_plane import Api, ApiError
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -164,6 +164,19 @@ def test_everything_is_gone_after_the_owner_was_killed(how: signal.Signals) -> N
         owner.wait()
         owner.stdout.close()
         remove(prefix)
+
+
+def test_a_kept_lab_goes_with_its_control_plane() -> None:
+    """`down` takes everything that the same process kept."""
+    kept = [Claim(), Claim()]
+    try:
+        for claim in kept:
+            claim.register(kept=True)
+        subprocess.run([sys.executable, COMMAND_LINE, "down", "--lab", kept[0].prefix], check=True, capture_output=True)
+        assert not [claim.prefix for claim in kept if claim.directory.exists()]
+    finally:
+        for claim in kept:
+            remove(claim.prefix)
 
 
 def test_manifests_describe_this_lab(lab: Lab) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 # Before this file's directory, where `lab` would be this file and not the package.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lab.claim import BASE, LabError, clean_exit, remove, remove_stale
+from lab.claim import BASE, LabError, clean_exit, labs, remove, remove_stale
 from lab.cluster import Lab, how_to_use, kept_labs
 from lab.names import enter_place
 from lab.nodes import enter_command
@@ -62,9 +62,12 @@ def enter(args: argparse.Namespace) -> None:
 
 
 def down(args: argparse.Namespace) -> None:
-    """Takes labs away."""
+    """Takes labs away, each with the control plane that was kept with it."""
     for prefix in kept_labs() if args.all else [args.lab or newest()]:
-        remove(prefix)
+        claims = labs()
+        for other, owner in claims.items():
+            if owner == claims.get(prefix):
+                remove(other)
         print(f"The lab {prefix} is gone.")
 
 
