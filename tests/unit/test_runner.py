@@ -443,7 +443,7 @@ def test_absent_removes_what_another_run_made_while_it_waited(node: Node, monkey
     node.run()
 
     class Late(runner.Lock):
-        def __enter__(self) -> Late:
+        def __enter__(self) -> runner.Lock:
             super().__enter__()
             node.kernel["4/shop/late:dns"] = ("shop/late:dns to 10.128.0.7",)
             return self
