@@ -65,11 +65,8 @@ def order(bed: Bed, mode: str, program: str, size: Size) -> list[str]:
     if program == "ours":
         # The low half of the byte is looked at first.
         found.sort(key=lambda rule: (int(rule[0], 16) & 15, int(rule[0], 16)))
-    walked = [
-        address
-        for address in dict.fromkeys(address for _chain, address in found)
-        if address in set(map(vip, range(size.services)))
-    ]
+    ours = set(map(vip, range(size.services)))
+    walked = [address for address in dict.fromkeys(address for _chain, address in found) if address in ours]
     return [walked[0], walked[len(walked) // 2], walked[-1]]
 
 
