@@ -71,13 +71,14 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def _surroundings(results: dict[str, Any]) -> str:
     where = results["surroundings"]
     load = ", ".join(f"{one:.1f}" for one in where["load"])
-    loads = [f"{entry['load']:.1f}" for entry in results["measured"]]
+    loads = [f"{entry['load']:.1f}" for entry in results["measured"] if "load" in entry]
+    what = dict.fromkeys(f"{entry['mode']} {_size(entry)}" for entry in results["measured"])
     facts = [
         f"{where['date']}, revision {where['commit']}",
         f"{where['processors']}, {where['memory']}, Linux {where['kernel']}",
         f"{where['nft']}; {where['iptables']}; Python {where['python']}; kube-proxy: {where['kube_proxy'] or 'none'}",
-        f"load averages when it began: {load}; before each part: {', '.join(loads)}",
-        f"each run of ours {results['repeats']} times",
+        f"load averages when it began: {load}" + (f"; before each part: {', '.join(loads)}" if loads else ""),
+        f"each run of ours {results['repeats']} times: {', '.join(what)}",
     ]
     return "\n".join(f"- {fact}" for fact in facts)
 
