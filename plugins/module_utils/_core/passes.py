@@ -127,11 +127,21 @@ class _Side:
 
     def names_with(self, piece: bytes | re.Pattern[bytes]) -> set[str]:
         found = set()
-        pattern = re.compile(re.escape(piece)) if isinstance(piece, bytes) else piece
-        for match in pattern.finditer(self.text):
-            start = self.text.rfind(b"\n", 0, match.start()) + 1
-            found.add(snapshots.name_of(self.text[start : match.start()]))
+        for place in self._places(piece):
+            start = self.text.rfind(b"\n", 0, place) + 1
+            found.add(snapshots.name_of(self.text[start:place]))
         return found
+
+    def _places(self, piece: bytes | re.Pattern[bytes]) -> Iterable[int]:
+        if isinstance(piece, re.Pattern):
+            for match in piece.finditer(self.text):
+                yield match.start()
+            return
+        # Several times faster than a pattern for the same bytes.
+        place = self.text.find(piece)
+        while place >= 0:
+            yield place
+            place = self.text.find(piece, place + 1)
 
     def table(self, names: set[str], view: NodeView) -> tuple[ServiceTable, list[ObjectError]]:
         services, refused = snapshots.read_services(filter(None, map(self._line, sorted(names))))
