@@ -244,7 +244,10 @@ class ControlPlane(Claim):
         return f"{user}-token"
 
     def start_api(self, seconds: float = 60) -> None:
-        """Starts kube-apiserver, on the same port with the same state each time, and waits until it answers."""
+        """Starts kube-apiserver, on the same port with the same state each time, and waits until it answers.
+
+        Its own Service is the last that it makes, some time after its first answer.
+        """
         key = self.directory / "sa.key"
         process = self._processes["kube-apiserver"] = self.spawn(
             "kube-apiserver",
@@ -266,7 +269,7 @@ class ControlPlane(Claim):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and process.poll() is None:
             try:
-                self.api.call("GET", "/api/v1/namespaces/default")
+                self.api.call("GET", path_of("Service", "default", "kubernetes"))
                 return
             except (OSError, ApiError, ValueError):
                 time.sleep(0.2)
