@@ -11,14 +11,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import yaml
 
-from conformance.endpoints import compare, golden
+from conformance.endpoints import compare, deviations, golden
 from conformance.endpoints.adapter import SETTINGS, ClusterObjects, applied, plan_endpoints
 
 HERE = Path(compare.__file__).resolve().parent
 CASES = HERE / "cases"
-DEVIATIONS = yaml.safe_load((HERE / "deviations.yaml").read_text(encoding="utf-8"))
+DEVIATIONS = deviations.load()
 OPTIONS = SimpleNamespace(
     slice_manager=SETTINGS.manager,
     mirror_manager=SETTINGS.mirror_manager,
@@ -29,7 +28,7 @@ OPTIONS = SimpleNamespace(
 
 def excused(case: str) -> list[tuple[str, ...]]:
     """The groups of a case in which the collection deviates on purpose."""
-    return [tuple(group) for each in DEVIATIONS if case in each["cases"] for group in each["groups"]]
+    return [group for each in DEVIATIONS if case in each.cases for group in each.groups]
 
 
 @pytest.mark.parametrize("case", golden.names(CASES))
@@ -51,5 +50,5 @@ def test_recorded_case(case: str) -> None:
 def test_deviations_name_existing_cases() -> None:
     names = golden.names(CASES)
     for each in DEVIATIONS:
-        assert set(each["cases"]) <= set(names)
-        assert each["reason"]
+        assert set(each.cases) <= set(names)
+        assert each.reason

@@ -7,15 +7,11 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
-import yaml
-
-from conformance.endpoints import compare
+from conformance.endpoints import deviations
 from conformance.endpoints.adapter import SETTINGS, ClusterObjects, applied, plan_endpoints
 from conformance.endpoints.builders import endpoints, node, pod, service
 
-FILE = Path(compare.__file__).resolve().parent / "deviations.yaml"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 
 
@@ -114,7 +110,7 @@ def test_names() -> None:
 
 
 def test_each_deviation_has_a_test() -> None:
-    listed = {each["name"].replace("-", "_") for each in yaml.safe_load(FILE.read_text(encoding="utf-8"))}
+    listed = {each.name.replace("-", "_") for each in deviations.load()}
     assert listed == {
         name[len("test_") :]
         for name in globals()

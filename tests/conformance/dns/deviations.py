@@ -179,6 +179,11 @@ def _without_age(answer: Answer) -> Answer:
     return Answer(answer.rcode, tuple((*r[:3], r[3] if r[0].endswith(ours) else 0) for r in answer.records))
 
 
+def table(known: Iterable[Deviation]) -> str:
+    """The same as Markdown, for docs/conformance.md."""
+    return "| what | reason |\n|---|---|\n" + "".join(f"| {each.title} | {each.reason} |\n" for each in known)
+
+
 def explain(case: Case) -> Deviation | None:
     """The deviation that a difference belongs to."""
     return next((deviation for deviation in DEVIATIONS if deviation.holds(case)), None)
