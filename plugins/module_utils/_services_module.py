@@ -2,7 +2,7 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What every *_services module has in common: its options, its way into the runner, its result.
+"""What every *_services module has in common where Ansible calls it: its arguments and its result.
 
 This module util is private to the collection: nothing outside kubenode.servicenet may import it.
 """
@@ -10,134 +10,14 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import gc
-import platform
-from typing import Any, Callable, Dict, Sequence
+from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ._core import live
-from ._core import settings as settings_of
-from ._core.errors import OptionError, ServicenetError
-from ._core.passes import Pass
-from ._core.preflight import problems
-from ._core.preflight_model import PreflightOptions, Report
-from ._core.resolve import NodeView
-from ._core.settings import Settings
-from ._core.snapshot import Snapshot
+from ._core.errors import ServicenetError
 from ._module import finish, runner_of
-from ._node import addresses, files, preflight_facts
-from ._node.iptables_tool import LEGACY, loaded_tables
-from ._node.runner import MissingToolError, Runner
-from ._runner import MOST_NAMED, Mode, Outcome, Request, absent, inspect, present
-
-FAMILIES = {"ipv4": 4, "ipv6": 6}
-
-ARGUMENTS: dict[str, Any] = {
-    "snapshot": {"type": "path", "default": "/var/lib/servicenet/snapshot.jsonl.gz"},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "node_name": {"type": "str"},
-    "zone": {"type": "str"},
-    "node_ips": {"type": "list", "elements": "str", "default": []},
-    "ip_families": {"type": "list", "elements": "str", "choices": ["ipv4", "ipv6"], "default": ["ipv4", "ipv6"]},
-    "nodeport_addresses": {"type": "list", "elements": "str", "default": []},
-    "masquerade_all": {"type": "bool", "default": False},
-    "masquerade_bit": {"type": "int", "default": 14},
-    "detect_local_mode": {
-        "type": "str",
-        "choices": [
-            settings_of.CLUSTER_CIDR,
-            settings_of.NODE_CIDR,
-            settings_of.BRIDGE_INTERFACE,
-            settings_of.INTERFACE_NAME_PREFIX,
-            settings_of.NO_DETECTOR,
-        ],
-        "default": settings_of.CLUSTER_CIDR,
-    },
-    "pod_cidrs": {"type": "list", "elements": "str", "default": []},
-    "bridge_interface": {"type": "str", "default": ""},
-    "interface_name_prefix": {"type": "str", "default": ""},
-    "service_proxy_name": {"type": "str", "default": ""},
-    "max_removed_percent": {"type": "int", "default": 50},
-    "state_dir": {"type": "path", "default": "/var/lib/servicenet"},
-    "run_dir": {"type": "path", "default": "/run/servicenet"},
-    "lock_timeout": {"type": "int", "default": 60},
-    "set_sysctls": {"type": "bool", "default": True},
-    "beside_kube_proxy": {"type": "bool", "default": False},
-    "conntrack_max_per_core": {"type": "int", "default": 32768},
-    "conntrack_min": {"type": "int", "default": 131072},
-    "conntrack_tcp_established_timeout": {"type": "int", "default": 86400},
-    "conntrack_tcp_close_wait_timeout": {"type": "int", "default": 3600},
-    "conntrack_tcp_be_liberal": {"type": "bool", "default": False},
-    "conntrack_udp_timeout": {"type": "int", "default": 0},
-    "conntrack_udp_stream_timeout": {"type": "int", "default": 0},
-}
-
-# What says nothing about the rules themselves.
-NOT_RECORDED = ("snapshot", "state", "max_removed_percent", "state_dir", "run_dir", "lock_timeout")
-
-MakeMode = Callable[[Settings, Runner], Mode]
-
-
-def _families(params: dict[str, Any]) -> tuple[int, ...]:
-    """The families that are asked for and that the kernel has: a node without IPv6 gets the IPv4 half."""
-    asked = tuple(FAMILIES[family] for family in sorted(set(params["ip_families"])))
-    found = asked if addresses.has_ipv6() else tuple(family for family in asked if family != 6)
-    if not found:
-        raise OptionError(
-            "There is no family to program: ip_families is empty, or IPv6 alone and this kernel has none."
-        )
-    return found
-
-
-def settings(params: dict[str, Any], snapshot: Snapshot) -> Settings:
-    """The settings that the options and the own Node object make."""
-    name = params["node_name"] or platform.node()
-    node = snapshot.node(name)
-    node_ips = tuple(params["node_ips"]) or (node.addresses if node is not None else ())
-    view = NodeView(
-        name,
-        params["zone"] if params["zone"] is not None else (node.zone if node is not None else ""),
-        node_ips,
-        _families(params),
-        params["service_proxy_name"],
-    )
-    detector = settings_of.detector(
-        params["detect_local_mode"],
-        params["pod_cidrs"],
-        node.pod_cidrs if node is not None else (),
-        params["bridge_interface"],
-        params["interface_name_prefix"],
-    )
-    return Settings(
-        view,
-        detector,
-        params["masquerade_all"],
-        params["masquerade_bit"],
-        settings_of.nodeport_cidrs(params["nodeport_addresses"], node_ips),
-        params.get("localhost_nodeports", False),
-        tuple(sorted(cidr for found in snapshot.of_kind("ServiceCIDR") for cidr in found.cidrs)),
-    )
-
-
-def _preflight_options(name: str, params: dict[str, Any], compiled_by: Settings) -> PreflightOptions:
-    same = [option for option in PreflightOptions._fields if option.startswith("conntrack_")]
-    return PreflightOptions(
-        name,
-        compiled_by.view.families,
-        params["set_sysctls"],
-        params["beside_kube_proxy"],
-        compiled_by.serves_loopback(),
-        name == "iptables",
-        params["bridge_interface"],
-        compiled_by.detector.cidrs,
-        **{option: params[option] for option in same},
-    )
-
-
-def _asking_loads(mode: Mode, families: Sequence[int]) -> bool:
-    """Does the kernel load tables of iptables-legacy when it is asked for its features? Check mode must not do that."""
-    wanted = {"filter", "mangle", "nat"}
-    return mode.iptables_variant == LEGACY and any(wanted - {*loaded_tables(f)} for f in families)
+from ._runner import MOST_NAMED
+from ._services import ARGUMENTS, INFO_ARGUMENTS, MakeMode, Makers, info, program
 
 
 def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[dict[str, Any]], MakeMode]) -> None:
@@ -149,51 +29,10 @@ def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[di
     gc.disable()
     module = AnsibleModule({**ARGUMENTS, **own_arguments}, supports_check_mode=True)
     params = module.params
-    run = runner_of(module)
-
-    def mode_of(compiled_by: Settings) -> Mode:
-        return make_mode(params)(compiled_by, run)
-
-    def preflight(mode: Mode, compiled_by: Settings, done: Pass) -> Report:
-        # What the kernel can do does not change between two runs, so only a full pass asks.
-        families = compiled_by.view.families
-        features = mode.features if done.full and not (module.check_mode and _asking_loads(mode, families)) else ()
-        if not module.check_mode and done.full:
-            preflight_facts.load_conntrack(run)
-        gathered = preflight_facts.gather(run, done.after.rules, families, mode.iptables_variant, features)
-        if gathered.missing_tool and not module.check_mode:
-            raise ServicenetError(gathered.missing_tool)
-        return problems(gathered.facts, done.after.rules, _preflight_options(name, params, compiled_by))
-
-    request = Request(
-        name,
-        params["snapshot"],
-        params["state_dir"],
-        params["run_dir"],
-        lambda snapshot: settings(params, snapshot),
-        mode_of,
-        preflight,
-        {option: value for option, value in params.items() if option not in NOT_RECORDED},
-        module.check_mode,
-        params["max_removed_percent"],
-        params["lock_timeout"],
-    )
     try:
-        outcome = present(request) if params["state"] == "present" else _absent(request, mode_of, params)
+        outcome = program(name, params, make_mode(params), runner_of(module), module.check_mode)
     except ServicenetError as error:
         module.fail_json(msg=str(error))
-    _exit(module, name, outcome)
-
-
-def _absent(request: Request, mode_of: Callable[[Settings], Mode], params: dict[str, Any]) -> Outcome:
-    try:
-        mode = mode_of(Settings(NodeView("", families=_families(params))))
-    except MissingToolError:
-        return Outcome(False, [], [], [], [], {})  # rules can't be there without the tool that writes them
-    return absent(request, mode)
-
-
-def _exit(module: AnsibleModule, name: str, outcome: Outcome) -> None:
     result: dict[str, Any] = {
         "changed": outcome.changed,
         "mode": name,
@@ -203,16 +42,6 @@ def _exit(module: AnsibleModule, name: str, outcome: Outcome) -> None:
     finish(module, result, f"service rules ({name})", outcome.before, outcome.after, outcome.warnings)
 
 
-Makers = Dict[str, Callable[[Dict[str, Any]], MakeMode]]
-
-INFO_ARGUMENTS: dict[str, Any] = {
-    "snapshot": {"type": "path"},
-    "services": {"type": "list", "elements": "str", "default": []},
-    "max_frontends": {"type": "int", "default": 200},
-    "state_dir": {"type": "path", "default": "/var/lib/servicenet"},
-}
-
-
 def run_info_module(makers: Makers) -> None:
     """The whole of service_rules_info.
 
@@ -220,46 +49,7 @@ def run_info_module(makers: Makers) -> None:
     """
     mode_argument = {"type": "str", "choices": ["auto", *makers], "default": "auto"}
     module = AnsibleModule({"mode": mode_argument, **INFO_ARGUMENTS}, supports_check_mode=True)
-    params = module.params
     try:
-        module.exit_json(changed=False, **_info(params, makers, runner_of(module)))
+        module.exit_json(changed=False, **info(module.params, makers, runner_of(module)))
     except ServicenetError as error:
         module.fail_json(msg=str(error))
-
-
-def _info(params: dict[str, Any], makers: Makers, run: Runner) -> dict[str, Any]:
-    names = list(makers) if params["mode"] == "auto" else [params["mode"]]
-    for name in names:
-        record = files.read_json(f"{params['state_dir']}/{name}.json").value
-        if isinstance(record, dict) and isinstance(record.get("options"), dict):
-            break
-    else:
-        empty: dict[str, Any] = {key: [] for key in ("frontends", "drift", "missing", "surplus")}
-        return {"mode": "", "digest": "", "frontends_count": 0, "drift_count": 0, **empty}
-    options = record["options"]
-    applied = f"{params['state_dir']}/{name}.jsonl.gz"
-    found = inspect(
-        Request(
-            name,
-            params["snapshot"] or applied,
-            params["state_dir"],
-            "",
-            lambda snapshot: settings(options, snapshot),
-            lambda compiled_by: makers[name](options)(compiled_by, run),
-            lambda _mode, _settings, _done: Report((), (), ()),
-            options,
-        )
-    )
-    frontends = live.named(found.frontends, found.table)
-    if params["services"]:
-        frontends = [one for one in frontends if one["service"].split(":")[0] in params["services"]]
-    return {
-        "mode": name,
-        "digest": found.applied.digest if found.applied is not None else "",
-        "frontends": frontends[: params["max_frontends"]],
-        "frontends_count": len(frontends),
-        "drift": found.drift[:MOST_NAMED],
-        "drift_count": len(found.drift),
-        "missing": found.missing,
-        "surplus": found.surplus,
-    }

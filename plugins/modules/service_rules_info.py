@@ -129,14 +129,12 @@ surplus:
   returned: always
 """
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils import _mode_iptables, _mode_nftables
-from ansible_collections.kubenode.servicenet.plugins.module_utils._services_module import Makers, run_info_module
-
-MODES: Makers = {"iptables": _mode_iptables.make_mode, "nftables": _mode_nftables.make_mode}
+from ansible_collections.kubenode.servicenet.plugins.module_utils._modes import MAKERS
+from ansible_collections.kubenode.servicenet.plugins.module_utils._services_module import run_info_module
 
 
 def main() -> None:
-    run_info_module(MODES)
+    run_info_module(MAKERS)
 
 
 if __name__ == "__main__":

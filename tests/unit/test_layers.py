@@ -22,6 +22,7 @@ UTILS = (*COLLECTION, "plugins", "module_utils")
 MODULES = (*COLLECTION, "plugins", "modules")
 LAYERS = ("_core", "_node", "_cluster")
 ON_THE_CONTROLLER = ("cluster_snapshot", "endpoint_slices")
+FOR_MODULES = ("_module", "_services_module", "_dns_modules")
 MODES = ("iptables", "nftables", "ipvs", "userspace")
 
 # The pure core computes and does nothing else. io and gzip are here for bytes in memory; opening is caught below.
@@ -166,6 +167,16 @@ def sides_are_apart(plugins: Plugins) -> Iterator[str]:
                     yield f"{source.shown}:{found.line} imports ansible"
 
 
+def daemons_need_no_ansible(plugins: Plugins) -> Iterator[str]:
+    """What serves modules alone says so in its name; all else at the top of module_utils runs without Ansible."""
+    for source in plugins.sources.values():
+        if source.within() and len(source.name) == len(UTILS) + 1 and source.name[-1] not in FOR_MODULES:
+            reached = sorted(plugins.reach(source.name))
+            for found in (found for name in reached for found in plugins.sources[name].imports):
+                if found.name[0] == "ansible":
+                    yield f"{source.shown} leads to {'.'.join(found.name[:2])}"
+
+
 def libraries_are_guarded(plugins: Plugins) -> Iterator[str]:
     """A library from PyPI may be missing: only the cluster's side and filters use one, and they can say so."""
     for source in plugins.sources.values():
@@ -241,6 +252,7 @@ Rule = Callable[[Plugins], Iterator[str]]
 RULES: tuple[Rule, ...] = (
     core_is_pure,
     sides_are_apart,
+    daemons_need_no_ansible,
     libraries_are_guarded,
     modes_are_apart,
     modules_ship_one_side,
@@ -279,6 +291,11 @@ UNDER = "module_utils"
         (sides_are_apart, {"_node/a.py": "from .. import _runner"}, "_node/a.py:1 imports _runner"),
         (sides_are_apart, {"_cluster/a.py": f"from {FULL}._node.b import c"}, "_cluster/a.py:1 imports _node.b.c"),
         (sides_are_apart, {"_node/a.py": "from ansible.module_utils import basic"}, "_node/a.py:1 imports ansible"),
+        (
+            daemons_need_no_ansible,
+            {"_services.py": "from ._module import x", "_module.py": "from ansible.module_utils import basic"},
+            "_services.py leads to ansible.module_utils",
+        ),
         (
             libraries_are_guarded,
             {"_node/a.py": "try:\n    import yaml\nexcept ImportError:\n    pass"},
@@ -367,7 +384,8 @@ def test_allowed_imports_are_no_breach(tmp_path: Path) -> None:
         "../modules/endpoint_slices.py": f"{header}from {FULL}._cluster.api import x\n",
         "../modules/service_probe.py": f"{header}from {FULL}._core.errors import x\n",
         "_cluster/api.py": f"{header}try:\n    import kubernetes\nexcept ImportError:\n    kubernetes = None\n",
-        "_runner.py": f"{header}from ansible.module_utils.basic import AnsibleModule\nfrom ._node import iptables\n",
+        "_module.py": f"{header}from ansible.module_utils.basic import AnsibleModule\nfrom ._node import iptables\n",
+        "_runner.py": f"{header}from ._node import iptables\n",
         "../modules/iptables_services.py": f"{header}from {FULL}._runner import x\nfrom {FULL}._core import iptables\n",
     }
     for name, text in files.items():

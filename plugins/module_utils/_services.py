@@ -1,0 +1,249 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What every *_services module does with its options, as plain data: a module and a daemon run the same code.
+
+This module util is private to the collection: nothing outside kubenode.servicenet may import it.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any, Callable, Dict, Sequence
+
+from ._core import live
+from ._core import settings as settings_of
+from ._core.errors import OptionError, ServicenetError
+from ._core.passes import Pass
+from ._core.preflight import problems
+from ._core.preflight_model import PreflightOptions, Report
+from ._core.resolve import NodeView
+from ._core.settings import Settings
+from ._core.snapshot import Snapshot
+from ._node import addresses, files, preflight_facts
+from ._node.iptables_tool import LEGACY, loaded_tables
+from ._node.runner import MissingToolError, Runner
+from ._runner import MOST_NAMED, Mode, Outcome, Request, absent, inspect, present
+
+FAMILIES = {"ipv4": 4, "ipv6": 6}
+
+# The options in the words of Ansible: their types, choices and defaults.
+ARGUMENTS: dict[str, Any] = {
+    "snapshot": {"type": "path", "default": "/var/lib/servicenet/snapshot.jsonl.gz"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "node_name": {"type": "str"},
+    "zone": {"type": "str"},
+    "node_ips": {"type": "list", "elements": "str", "default": []},
+    "ip_families": {"type": "list", "elements": "str", "choices": ["ipv4", "ipv6"], "default": ["ipv4", "ipv6"]},
+    "nodeport_addresses": {"type": "list", "elements": "str", "default": []},
+    "masquerade_all": {"type": "bool", "default": False},
+    "masquerade_bit": {"type": "int", "default": 14},
+    "detect_local_mode": {
+        "type": "str",
+        "choices": [
+            settings_of.CLUSTER_CIDR,
+            settings_of.NODE_CIDR,
+            settings_of.BRIDGE_INTERFACE,
+            settings_of.INTERFACE_NAME_PREFIX,
+            settings_of.NO_DETECTOR,
+        ],
+        "default": settings_of.CLUSTER_CIDR,
+    },
+    "pod_cidrs": {"type": "list", "elements": "str", "default": []},
+    "bridge_interface": {"type": "str", "default": ""},
+    "interface_name_prefix": {"type": "str", "default": ""},
+    "service_proxy_name": {"type": "str", "default": ""},
+    "max_removed_percent": {"type": "int", "default": 50},
+    "state_dir": {"type": "path", "default": "/var/lib/servicenet"},
+    "run_dir": {"type": "path", "default": "/run/servicenet"},
+    "lock_timeout": {"type": "int", "default": 60},
+    "set_sysctls": {"type": "bool", "default": True},
+    "beside_kube_proxy": {"type": "bool", "default": False},
+    "conntrack_max_per_core": {"type": "int", "default": 32768},
+    "conntrack_min": {"type": "int", "default": 131072},
+    "conntrack_tcp_established_timeout": {"type": "int", "default": 86400},
+    "conntrack_tcp_close_wait_timeout": {"type": "int", "default": 3600},
+    "conntrack_tcp_be_liberal": {"type": "bool", "default": False},
+    "conntrack_udp_timeout": {"type": "int", "default": 0},
+    "conntrack_udp_stream_timeout": {"type": "int", "default": 0},
+}
+
+# What says nothing about the rules themselves.
+NOT_RECORDED = ("snapshot", "state", "max_removed_percent", "state_dir", "run_dir", "lock_timeout")
+
+MakeMode = Callable[[Settings, Runner], Mode]
+Makers = Dict[str, Callable[[Dict[str, Any]], MakeMode]]
+
+
+def _families(params: dict[str, Any]) -> tuple[int, ...]:
+    """The families that are asked for and that the kernel has: a node without IPv6 gets the IPv4 half."""
+    asked = tuple(FAMILIES[family] for family in sorted(set(params["ip_families"])))
+    found = asked if addresses.has_ipv6() else tuple(family for family in asked if family != 6)
+    if not found:
+        raise OptionError(
+            "There is no family to program: ip_families is empty, or IPv6 alone and this kernel has none."
+        )
+    return found
+
+
+def settings(params: dict[str, Any], snapshot: Snapshot) -> Settings:
+    """The settings that the options and the own Node object make."""
+    name = params["node_name"] or platform.node()
+    node = snapshot.node(name)
+    node_ips = tuple(params["node_ips"]) or (node.addresses if node is not None else ())
+    view = NodeView(
+        name,
+        params["zone"] if params["zone"] is not None else (node.zone if node is not None else ""),
+        node_ips,
+        _families(params),
+        params["service_proxy_name"],
+    )
+    detector = settings_of.detector(
+        params["detect_local_mode"],
+        params["pod_cidrs"],
+        node.pod_cidrs if node is not None else (),
+        params["bridge_interface"],
+        params["interface_name_prefix"],
+    )
+    return Settings(
+        view,
+        detector,
+        params["masquerade_all"],
+        params["masquerade_bit"],
+        settings_of.nodeport_cidrs(params["nodeport_addresses"], node_ips),
+        params.get("localhost_nodeports", False),
+        tuple(sorted(cidr for found in snapshot.of_kind("ServiceCIDR") for cidr in found.cidrs)),
+    )
+
+
+def _preflight_options(name: str, params: dict[str, Any], compiled_by: Settings) -> PreflightOptions:
+    same = [option for option in PreflightOptions._fields if option.startswith("conntrack_")]
+    return PreflightOptions(
+        name,
+        compiled_by.view.families,
+        params["set_sysctls"],
+        params["beside_kube_proxy"],
+        compiled_by.serves_loopback(),
+        name == "iptables",
+        params["bridge_interface"],
+        compiled_by.detector.cidrs,
+        **{option: params[option] for option in same},
+    )
+
+
+def _asking_loads(mode: Mode, families: Sequence[int]) -> bool:
+    """Does the kernel load tables of iptables-legacy when it is asked for its features? Check mode must not do that."""
+    wanted = {"filter", "mangle", "nat"}
+    return mode.iptables_variant == LEGACY and any(wanted - {*loaded_tables(f)} for f in families)
+
+
+def completed(options: dict[str, Any]) -> dict[str, Any]:
+    """Options with the defaults of those that are missing: a state file keeps only some, and an older one fewer."""
+    return {**{name: argument.get("default") for name, argument in ARGUMENTS.items()}, **options}
+
+
+def recorded(params: dict[str, Any]) -> dict[str, Any]:
+    """The options that the state file keeps: those that the rules are made of."""
+    return {option: value for option, value in params.items() if option not in NOT_RECORDED}
+
+
+def request(name: str, params: dict[str, Any], make_mode: MakeMode, run: Runner, check: bool = False) -> Request:
+    """What the options ask the runner for.
+
+    :param name: of the mode.
+    :param params: every option of ``ARGUMENTS`` and of the mode.
+    :param check: only tell what would be done.
+    """
+
+    def mode_of(compiled_by: Settings) -> Mode:
+        return make_mode(compiled_by, run)
+
+    def preflight(mode: Mode, compiled_by: Settings, done: Pass) -> Report:
+        # What the kernel can do does not change between two runs, so only a full pass asks.
+        families = compiled_by.view.families
+        features = mode.features if done.full and not (check and _asking_loads(mode, families)) else ()
+        if not check and done.full:
+            preflight_facts.load_conntrack(run)
+        gathered = preflight_facts.gather(run, done.after.rules, families, mode.iptables_variant, features)
+        if gathered.missing_tool and not check:
+            raise ServicenetError(gathered.missing_tool)
+        return problems(gathered.facts, done.after.rules, _preflight_options(name, params, compiled_by))
+
+    return Request(
+        name,
+        params["snapshot"],
+        params["state_dir"],
+        params["run_dir"],
+        lambda snapshot: settings(params, snapshot),
+        mode_of,
+        preflight,
+        recorded(params),
+        check,
+        params["max_removed_percent"],
+        params["lock_timeout"],
+    )
+
+
+def program(name: str, params: dict[str, Any], make_mode: MakeMode, run: Runner, check: bool = False) -> Outcome:
+    """Does what the options ask for, see ``request``; raises ``ServicenetError``."""
+    asked = request(name, params, make_mode, run, check)
+    if params["state"] == "present":
+        return present(asked)
+    try:
+        mode = asked.mode(Settings(NodeView("", families=_families(params))))
+    except MissingToolError:
+        return Outcome(False, [], [], [], [], {})  # rules can't be there without the tool that writes them
+    return absent(asked, mode)
+
+
+INFO_ARGUMENTS: dict[str, Any] = {
+    "snapshot": {"type": "path"},
+    "services": {"type": "list", "elements": "str", "default": []},
+    "max_frontends": {"type": "int", "default": 200},
+    "state_dir": {"type": "path", "default": "/var/lib/servicenet"},
+}
+
+
+def last_run(state_dir: str, names: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """-> (the first of these modes that has a state file, that file), ("", {}) if none has."""
+    for name in names:
+        record = files.read_json(f"{state_dir}/{name}.json").value
+        if isinstance(record, dict) and isinstance(record.get("options"), dict):
+            return name, record
+    return "", {}
+
+
+def info(params: dict[str, Any], makers: Makers, run: Runner) -> dict[str, Any]:
+    """What service_rules_info tells; ``params`` are its options, ``mode`` included."""
+    name, record = last_run(params["state_dir"], list(makers) if params["mode"] == "auto" else [params["mode"]])
+    if not name:
+        empty: dict[str, Any] = {key: [] for key in ("frontends", "drift", "missing", "surplus")}
+        return {"mode": "", "digest": "", "frontends_count": 0, "drift_count": 0, **empty}
+    options = record["options"]
+    applied = f"{params['state_dir']}/{name}.jsonl.gz"
+    found = inspect(
+        Request(
+            name,
+            params["snapshot"] or applied,
+            params["state_dir"],
+            "",
+            lambda snapshot: settings(options, snapshot),
+            lambda compiled_by: makers[name](options)(compiled_by, run),
+            lambda _mode, _settings, _done: Report((), (), ()),
+            options,
+        )
+    )
+    frontends = live.named(found.frontends, found.table)
+    if params["services"]:
+        frontends = [one for one in frontends if one["service"].split(":")[0] in params["services"]]
+    return {
+        "mode": name,
+        "digest": found.applied.digest if found.applied is not None else "",
+        "frontends": frontends[: params["max_frontends"]],
+        "frontends_count": len(frontends),
+        "drift": found.drift[:MOST_NAMED],
+        "drift_count": len(found.drift),
+        "missing": found.missing,
+        "surplus": found.surplus,
+    }
