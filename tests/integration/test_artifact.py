@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
 import pytest
+from built_collection import build
 from lab.cluster import MANIFESTS, Lab
-from tools import tracked
 
 GALAXY = Path(sys.executable).parent / "ansible-galaxy"
 PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
@@ -25,14 +24,7 @@ PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 @pytest.fixture(scope="module")
 def archive(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The collection, built from the files that git knows: what lies about in a checkout must not matter."""
-    place = tmp_path_factory.mktemp("archive")
-    source = place / "source"
-    for name in tracked(checkout):
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(checkout / name, source / name)
-    subprocess.run([GALAXY, "collection", "build", source, "--output-path", place], check=True, capture_output=True)
-    (built,) = place.glob("kubenode-servicenet-*.tar.gz")
-    return built
+    return build(checkout, tmp_path_factory.mktemp("archive"))
 
 
 def test_the_archive_holds_what_is_needed_and_no_more(archive: Path) -> None:
