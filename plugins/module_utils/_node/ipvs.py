@@ -1,0 +1,237 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""IPVS in the kernel through generic netlink: what it holds, and operations, many in one go.
+
+This module util is private to the collection: nothing outside kubenode.servicenet may import it.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+import struct
+from typing import Iterator, NamedTuple, Sequence
+
+from .._core.errors import NetlinkError
+from .netlink import NLM_F_ACK, NLM_F_REQUEST, Netlink, attribute, attributes, nested
+
+NETLINK_GENERIC = 16
+GENL_ID_CTRL = 0x10
+CTRL_CMD_GETFAMILY = 3
+CTRL_ATTR_FAMILY_ID = 1
+CTRL_ATTR_FAMILY_NAME = 2
+FAMILY_NAME = b"IPVS\0"
+FAMILY_VERSION = 1
+
+NEW_SERVICE, SET_SERVICE, DEL_SERVICE, GET_SERVICE = 1, 2, 3, 4
+NEW_DEST, SET_DEST, DEL_DEST, GET_DEST = 5, 6, 7, 8
+CMD_ATTR_SERVICE, CMD_ATTR_DEST = 1, 2
+SVC_AF, SVC_PROTOCOL, SVC_ADDR, SVC_PORT, SVC_FWMARK, SVC_SCHED, SVC_FLAGS, SVC_TIMEOUT, SVC_NETMASK = range(1, 10)
+DEST_ADDR, DEST_PORT, DEST_METHOD, DEST_WEIGHT, DEST_UPPER, DEST_LOWER, DEST_ACTIVE, DEST_INACTIVE = range(1, 9)
+DEST_FAMILY = 11
+PERSISTENT = 0x1
+# The kernel shows more flags than may be set: the mask names those that are ours to set.
+FLAGS_MASK = 0xFFFFFFFF
+METHOD_MASK = 0x7
+
+GENERIC_HEADER = struct.Struct("=BBH")
+SHORT = struct.Struct("=H")
+NETWORK_SHORT = struct.Struct(">H")
+LONG = struct.Struct("=I")
+FLAGS = struct.Struct("=II")
+# Requests that are sent before their answers are read: the socket's buffers hold no more.
+BATCH = 200
+
+AF = {4: socket.AF_INET, 6: socket.AF_INET6}
+FAMILIES = {socket.AF_INET: 4, socket.AF_INET6: 6}
+PROTOCOLS = {"TCP": socket.IPPROTO_TCP, "UDP": socket.IPPROTO_UDP, "SCTP": 132}
+PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
+
+
+class Server(NamedTuple):
+    """The key of a virtual server: an address and port; or a firewall mark, and then all but the family is empty."""
+
+    family: int
+    protocol: str = ""
+    address: str = ""
+    port: int = 0
+    mark: int = 0
+
+
+class Real(NamedTuple):
+    """A real server; ``active`` and ``inactive`` are its connections."""
+
+    address: str
+    port: int
+    weight: int = 1
+    active: int = 0
+    inactive: int = 0
+
+
+class Virtual(NamedTuple):
+    """A virtual server as the kernel holds it. ``persistent``: seconds that a client is remembered, 0 is not at all."""
+
+    scheduler: str
+    persistent: int
+    reals: tuple[Real, ...] = ()
+
+
+class Operation(NamedTuple):
+    """One change. ``verb`` is one of add, edit and delete; with ``real`` it is about a real server of ``server``."""
+
+    verb: str
+    server: Server
+    scheduler: str = ""
+    persistent: int = 0
+    real: Real | None = None
+
+
+def _packed(address: str) -> bytes:
+    return ipaddress.ip_address(address).packed.ljust(16, b"\0")
+
+
+def _text(packed: bytes, family: int) -> str:
+    return str(ipaddress.ip_address(packed[: 4 if family == 4 else 16]))
+
+
+def _key(server: Server) -> list[bytes]:
+    parts = [attribute(SVC_AF, SHORT.pack(AF[server.family]))]
+    if server.mark:
+        return [*parts, attribute(SVC_FWMARK, LONG.pack(server.mark))]
+    return [
+        *parts,
+        attribute(SVC_PROTOCOL, SHORT.pack(PROTOCOLS[server.protocol])),
+        attribute(SVC_ADDR, _packed(server.address)),
+        attribute(SVC_PORT, NETWORK_SHORT.pack(server.port)),
+    ]
+
+
+def _settings(operation: Operation) -> list[bytes]:
+    family = operation.server.family
+    # The kernel takes the mask of IPv4 in network order, and the length of IPv6's prefix as a number.
+    netmask = b"\xff" * 4 if family == 4 else LONG.pack(128)
+    return [
+        attribute(SVC_SCHED, operation.scheduler.encode() + b"\0"),
+        attribute(SVC_FLAGS, FLAGS.pack(PERSISTENT if operation.persistent else 0, FLAGS_MASK)),
+        attribute(SVC_TIMEOUT, LONG.pack(operation.persistent)),
+        attribute(SVC_NETMASK, netmask),
+    ]
+
+
+def _real(real: Real, family: int, whole: bool) -> bytes:
+    parts = [
+        attribute(DEST_ADDR, _packed(real.address)),
+        attribute(DEST_PORT, NETWORK_SHORT.pack(real.port)),
+        attribute(DEST_FAMILY, SHORT.pack(AF[family])),
+    ]
+    if whole:
+        parts += [attribute(DEST_METHOD, LONG.pack(0)), attribute(DEST_WEIGHT, LONG.pack(real.weight))]
+        parts += [attribute(DEST_UPPER, LONG.pack(0)), attribute(DEST_LOWER, LONG.pack(0))]
+    return nested(CMD_ATTR_DEST, *parts)
+
+
+def _body(operation: Operation) -> bytes:
+    """The body of the request for an operation."""
+    verbs = ("add", "edit", "delete")
+    whole = operation.verb != "delete"
+    if operation.real is None:
+        command = (NEW_SERVICE, SET_SERVICE, DEL_SERVICE)[verbs.index(operation.verb)]
+        settings = _settings(operation) if whole else []
+        return _request(command, nested(CMD_ATTR_SERVICE, *_key(operation.server), *settings))
+    command = (NEW_DEST, SET_DEST, DEL_DEST)[verbs.index(operation.verb)]
+    real = _real(operation.real, operation.server.family, whole)
+    return _request(command, nested(CMD_ATTR_SERVICE, *_key(operation.server)) + real)
+
+
+def _request(command: int, body: bytes = b"") -> bytes:
+    return GENERIC_HEADER.pack(command, FAMILY_VERSION, 0) + body
+
+
+class Ipvs:
+    """IPVS of this network namespace. Use it as a context manager.
+
+    :raises NetlinkError: the kernel has no IPVS (``code`` is ENOENT), or doesn't let this process see it.
+    """
+
+    def __init__(self) -> None:
+        self._netlink = Netlink(NETLINK_GENERIC, "change or list virtual servers (IPVS)")
+        name = attribute(CTRL_ATTR_FAMILY_NAME, FAMILY_NAME)
+        answer = self._netlink.ask(GENL_ID_CTRL, GENERIC_HEADER.pack(CTRL_CMD_GETFAMILY, 1, 0) + name)
+        self._kind = int(SHORT.unpack(attributes(answer, GENERIC_HEADER.size)[CTRL_ATTR_FAMILY_ID])[0])
+
+    def __enter__(self) -> Ipvs:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._netlink.__exit__(None, None, None)
+
+    def read(self) -> dict[Server, Virtual]:
+        """All virtual servers, of whoever, with their real servers in the order of their addresses."""
+        return {
+            server: virtual._replace(reals=tuple(sorted(self._reals(server)))) for server, virtual in self._virtual()
+        }
+
+    def _virtual(self) -> list[tuple[Server, Virtual]]:
+        found = []
+        for entry in self._dump(_request(GET_SERVICE), CMD_ATTR_SERVICE):
+            family = FAMILIES[SHORT.unpack(entry[SVC_AF])[0]]
+            if SVC_FWMARK in entry:
+                server = Server(family, mark=LONG.unpack(entry[SVC_FWMARK])[0])
+            else:
+                protocol = int(SHORT.unpack(entry[SVC_PROTOCOL])[0])
+                port = NETWORK_SHORT.unpack(entry[SVC_PORT])[0]
+                name = PROTOCOL_NAMES.get(protocol, str(protocol))
+                server = Server(family, name, _text(entry[SVC_ADDR], family), port)
+            flags = FLAGS.unpack(entry[SVC_FLAGS])[0]
+            seconds = LONG.unpack(entry[SVC_TIMEOUT])[0] if flags & PERSISTENT else 0
+            found.append((server, Virtual(entry[SVC_SCHED].rstrip(b"\0").decode("ascii", "replace"), seconds)))
+        return found
+
+    def _reals(self, server: Server) -> Iterator[Real]:
+        asked = _request(GET_DEST, nested(CMD_ATTR_SERVICE, *_key(server)))
+        for entry in self._dump(asked, CMD_ATTR_DEST):
+            family = FAMILIES[SHORT.unpack(entry[DEST_FAMILY])[0]] if DEST_FAMILY in entry else server.family
+            numbers = (LONG.unpack(entry[kind])[0] for kind in (DEST_WEIGHT, DEST_ACTIVE, DEST_INACTIVE))
+            port = NETWORK_SHORT.unpack(entry[DEST_PORT])[0]
+            yield Real(_text(entry[DEST_ADDR], family), port, *numbers)
+
+    def _dump(self, asked: bytes, kind: int) -> list[dict[int, bytes]]:
+        entries = []
+        for data, start, end in self._netlink.dump(self._kind, asked):
+            entries.append(attributes(attributes(data, start + GENERIC_HEADER.size, end)[kind]))
+        return entries
+
+    def apply(self, operations: Sequence[Operation]) -> None:
+        """Does the operations in their order. Each is atomic; all of them together are not.
+
+        :raises NetlinkError: one was refused. Those before it are done, those behind it may be.
+        """
+        for first in range(0, len(operations), BATCH):
+            part = operations[first : first + BATCH]
+            codes = self._netlink.each(self._kind, [_body(one) for one in part], NLM_F_REQUEST | NLM_F_ACK)
+            for operation, code in zip(part, codes):
+                if code:
+                    raise NetlinkError(f"{operation.verb} {shown(operation)}", code, _meaning(code))
+
+
+def shown(operation: Operation) -> str:
+    """What an operation is about, for people."""
+    server = operation.server
+    where = f"mark {server.mark:#x}" if server.mark else f"{server.protocol} {_endpoint(server.address, server.port)}"
+    if operation.real is None:
+        return f"the virtual server {where}" + (f" ({operation.scheduler})" if operation.scheduler else "")
+    return f"the real server {_endpoint(operation.real.address, operation.real.port)} of {where}"
+
+
+def _endpoint(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _meaning(code: int) -> str:
+    if code == errno.ENOENT:
+        return "there is no such server, or the kernel has no module for its scheduler"
+    return os.strerror(code)

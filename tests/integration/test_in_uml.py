@@ -1,0 +1,32 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs the tests that need ip_vs in User Mode Linux, where this machine's kernel has none."""
+
+from __future__ import annotations
+
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from uml import machine
+
+FILES = ("tests/integration/test_ipvs_kernel.py",)
+
+
+def test_what_needs_ip_vs(checkout: Path, tmp_path: Path) -> None:
+    """Every test of FILES passes on the kernel of User Mode Linux, and none is skipped there."""
+    if machine.has_ip_vs():
+        pytest.skip("this kernel has ip_vs: the tests ran natively")
+    obstacle = machine.obstacle()
+    if obstacle:
+        pytest.skip(obstacle)
+    report = tmp_path / "report.xml"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *FILES]
+    ended = machine.run_inside(command, checkout)
+    assert ended.status == 0, ended.output or ended.console
+    cases = list(ET.parse(report).iter("testcase"))
+    assert cases
+    assert not [case.get("name") for case in cases if len(case)], ended.output
