@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,19 +21,26 @@ from typing import NamedTuple
 import pytest
 import yaml
 from collection_tree import collections_path
-from conformance.endpoints import compare, normalise
 from conformance.endpoints.adapter import SETTINGS
-from conformance.endpoints.builders import endpoints, node, pod, service
-from conformance.endpoints.difference import all_differences
-from conformance.endpoints.random_cluster import RandomCluster
+from conformance.endpoints.builders import endpoints, node
+from integration.endpoints_lab import (
+    BOTH,
+    clear,
+    client_of,
+    plain_pod,
+    plain_service,
+    published,
+    records,
+    remove_pod,
+    run,
+    stop_controllers,
+)
 from lab import ControlPlane, Lab
-from lab.claim import kill_and_wait
 from lab.control_plane import Api, has_peers, path_of, peer
 from lab.nodes import Node
 from lab.playbooks import ansible_playbook
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.client import Client, ClusterError
-from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.connection import Options, connect
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.endpoint_pass import PassOptions, run_pass
 
 CLUSTER_ROLE = Path(__file__).resolve().parents[2] / "roles" / "service_endpoints" / "files" / "clusterrole.yaml"
@@ -50,7 +56,6 @@ BINDING = {
 MANAGERS = SimpleNamespace(
     slice_manager=SETTINGS.manager, mirror_manager=SETTINGS.mirror_manager, endpoints_manager=SETTINGS.manager
 )
-BOTH = PassOptions(write="both")
 
 
 @pytest.fixture
@@ -62,123 +67,7 @@ def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
     clear(control_plane.api)
 
 
-def clear(api: Api) -> None:
-    for item in api.list("Pod"):
-        if item["metadata"].get("finalizers"):
-            api.patch(
-                "Pod", item["metadata"]["namespace"], item["metadata"]["name"], {"metadata": {"finalizers": None}}
-            )
-    for item in api.list("Pod"):
-        remove_pod(api, item["metadata"]["namespace"], item["metadata"]["name"])
-    api.clear()
-
-
-def remove_pod(api: Api, namespace: str, name: str) -> None:
-    """Deletes a Pod at once; there is no kubelet that would end it."""
-    options = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}
-    api.call("DELETE", path_of("Pod", namespace, name), options)
-
-
-def client_of(plane: ControlPlane, user: str = "admin") -> Client:
-    return connect(Options(kubeconfig=str(plane.kubeconfig(user))))
-
-
-def run(client: Client, options: PassOptions = BOTH) -> dict:
-    return run_pass(client, options, lambda _done, _total: None)
-
-
-def plain_pod(number: int, **options) -> dict:
-    """A Pod that the API server accepts."""
-    made = pod(number, **options)
-    made["spec"]["containers"] = [{"name": "main", "image": "example.test/main"}]
-    return made
-
-
-def plain_service(name: str = "web", **spec) -> dict:
-    """A Service to which the API server gives an address."""
-    return service(name, clusterIP=None, **spec)
-
-
-def records(api: Api, namespace: str = "shop") -> dict[str, str]:
-    """Name and version of all endpoint records: equal if nothing was written."""
-    return {
-        f"{kind}/{item['metadata']['name']}": item["metadata"]["resourceVersion"]
-        for kind in ("EndpointSlice", "Endpoints")
-        for item in api.list(kind, namespace)
-    }
-
-
-def published(api: Api, name: str = "web") -> Counter[str]:
-    """How often each address stands in a slice of a Service."""
-    return Counter(
-        each["addresses"][0]
-        for item in api.list("EndpointSlice", "shop")
-        if item["metadata"]["labels"]["kubernetes.io/service-name"] == name
-        for each in item.get("endpoints") or ()
-    )
-
-
 # --- beside the real controllers ------------------------------------------------------------------------------------
-
-
-def outcome(api: Api, ours: bool) -> dict:
-    """The endpoint records, normalised; as the garbage collector would leave them, which does not run."""
-    owners = {item["metadata"]["uid"] for kind in ("Service", "Endpoints") for item in api.list(kind)}
-    slices = [
-        item
-        for item in api.list("EndpointSlice")
-        if item["metadata"]["namespace"] != "default"
-        and all(owner["uid"] in owners for owner in item["metadata"].get("ownerReferences", ()))
-    ]
-    listed = [item for item in api.list("Endpoints") if item["metadata"]["namespace"] != "default"]
-    if ours:
-        compare.rename(slices + listed, MANAGERS, False)
-    return normalise.outcome(slices, listed)
-
-
-def apply_change(api: Api, cluster: RandomCluster, what: str, key: tuple[str, str, str]) -> None:
-    kind, namespace, name = key
-    wanted = cluster.manifest(key)
-    if what == "status":
-        # Addresses are a list that a merge would not shorten; null removes what is not wanted.
-        status = {"podIP": None, "podIPs": None, **wanted["status"]}
-        api.patch(kind, namespace, name, {"status": status}, "/status")
-    elif what == "leave":
-        remove_pod(api, namespace, name)
-    elif what == "labels":
-        labels = {"topology.kubernetes.io/zone": None, **wanted["metadata"]["labels"]}
-        api.patch(kind, namespace, name, {"metadata": {"labels": labels}})
-    else:
-        current = api.call("GET", path_of(kind, namespace, name))
-        meta = {**current["metadata"], **wanted["metadata"]}
-        if kind == "Service":
-            keep = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")
-            spec = {**wanted["spec"], **{part: current["spec"][part] for part in keep}}
-            api.call("PUT", path_of(kind, namespace, name), {**wanted, "metadata": meta, "spec": spec})
-        else:
-            api.call("PUT", path_of(kind, namespace, name), {**wanted, "metadata": meta})
-
-
-def differences(real: Api, ours: Api) -> list[str]:
-    return [text for _name, text in all_differences(outcome(real, False), outcome(ours, True))]
-
-
-def wait_for_equal(real: Api, ours: Api, seconds: float = 20) -> list[str]:
-    """The differences that are left once the real controllers are done."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = differences(real, ours)
-        if not found or time.monotonic() > deadline:
-            return found
-        time.sleep(0.5)
-
-
-def stop_controllers(twin: ControlPlane) -> None:
-    """What the real controllers write depends on the order of events; right after a start, on the objects alone."""
-    process = twin._processes.pop("kube-controller-manager", None)
-    if process is not None:
-        kill_and_wait([process.pid])
-        process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -188,34 +77,6 @@ def twin() -> Iterator[ControlPlane]:
         pytest.skip("kube-controller-manager has not been built (`make peers`)")
     with ControlPlane(controllers=True) as started:
         yield started
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_equal_to_the_real_controllers(plane: ControlPlane, twin: ControlPlane, full_figures: bool, seed: int) -> None:
-    if seed > 1 and not full_figures:
-        pytest.skip("one of the full figures")
-    cluster = RandomCluster(seed)
-    namespaces = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in ("shop", "blog")]
-    sides = (twin.api, plane.api)
-    client = client_of(plane)
-    stop_controllers(twin)
-    try:
-        for api in sides:
-            api.create_all(namespaces)
-            api.create_all(cluster.manifests())
-        for step in range(6):
-            twin.start_controllers()
-            run(client)
-            assert run(client)["changed"] is False, "a second pass writes again"
-            assert wait_for_equal(*sides) == [], f"seed {seed}, step {step}"
-            stop_controllers(twin)
-            for what, key in cluster.change(8):
-                for api in sides:
-                    apply_change(api, cluster, what, key)
-    finally:
-        stop_controllers(twin)
-        clear(twin.api)
-        twin.start_controllers()
 
 
 def test_a_cluster_with_controllers_of_its_own_is_left_alone(twin: ControlPlane) -> None:

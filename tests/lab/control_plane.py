@@ -99,8 +99,15 @@ class Api:
             self._threads.connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=context, timeout=60)
         return self._threads.connection  # type: ignore[no-any-return]
 
+    def text(self, path: str) -> str:
+        """What the server says to a GET, as it is: its metrics are no JSON."""
+        return self._request("GET", path).decode()
+
     def call(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
         """One request -> the answer's JSON; ApiError where the status says so, OSError without a server."""
+        return json.loads(self._request(method, path, body, content_type))
+
+    def _request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> bytes:
         connection = self._connection()
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": content_type}
         try:
@@ -116,7 +123,7 @@ class Api:
             except (ValueError, KeyError, TypeError):
                 message = data.decode(errors="replace")
             raise ApiError(answer.status, f"{method} {path}: {answer.status} {message}")
-        return json.loads(data)
+        return data
 
     def create(self, manifest: Mapping[str, Any]) -> Any:
         """Creates one object with its status; returns it as the server shows it, without managedFields."""
@@ -281,12 +288,16 @@ class ControlPlane(Claim):
         kill_and_wait([process.pid])
         process.wait()
 
-    def start_controllers(self) -> None:
-        """Starts kube-controller-manager with the endpoint controllers alone."""
+    def start_controllers(self, max_endpoints: int = 100) -> None:
+        """Starts kube-controller-manager with the endpoint controllers alone.
+
+        :param max_endpoints: of a slice.
+        """
         self._processes["kube-controller-manager"] = self.spawn(
             "kube-controller-manager",
             peer("KUBE_CONTROLLER_MANAGER", "kube-controller-manager"),
             f"--controllers={CONTROLLERS}",
+            f"--max-endpoints-per-slice={max_endpoints}",
             "--leader-elect=false",
             "--secure-port=0",
             f"--kubeconfig={self.kubeconfig()}",

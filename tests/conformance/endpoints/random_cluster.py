@@ -20,22 +20,24 @@ class RandomCluster:
     """A cluster that changes; the same seed gives the same history.
 
     `objects` maps (kind, namespace, name) to a manifest with its status. A Pod in `leaving` is deleted and stays,
-    terminating, since a finalizer holds it.
+    terminating, since a finalizer holds it. A suffix keeps the names of several clusters in one API server apart.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, suffix: str = "") -> None:
         self.random = random.Random(seed)
+        self.namespaces = [f"{name}{suffix}" for name in NAMESPACES]
+        self._nodes = f"node{suffix}"
         self.objects: dict[tuple[str, str, str], dict] = {}
         self.leaving: set[tuple[str, str, str]] = set()
         self._addresses = 0
         for letter in "abcd":
             self._put(self._node(letter))
-        for namespace in NAMESPACES:
+        for namespace in self.namespaces:
             for number in range(6):
                 self._put(self._service(namespace, f"svc-{number}"))
             for number in range(12):
                 self._put(self._pod(namespace, f"pod-{number}"))
-        for namespace in NAMESPACES:
+        for namespace in self.namespaces:
             self._put(self._endpoints(namespace, "svc-5"))
 
     def _put(self, item: dict) -> None:
@@ -47,7 +49,10 @@ class RandomCluster:
         return {
             "apiVersion": "v1",
             "kind": "Node",
-            "metadata": {"name": f"node-{letter}", "labels": {"kubernetes.io/hostname": f"node-{letter}", **zone}},
+            "metadata": {
+                "name": f"{self._nodes}-{letter}",
+                "labels": {"kubernetes.io/hostname": f"{self._nodes}-{letter}", **zone},
+            },
             "status": {"allocatable": {"cpu": "4"}, "conditions": [{"type": "Ready", "status": "True"}]},
         }
 
@@ -95,7 +100,7 @@ class RandomCluster:
             "spec": {
                 "containers": [container],
                 "initContainers": [sidecar],
-                "nodeName": choose(["node-a", "node-b", "node-c", "node-d", "node-gone"]),
+                "nodeName": f"{self._nodes}-{choose(['a', 'b', 'c', 'd', 'gone'])}",
                 "automountServiceAccountToken": False,
                 **choose([{}, {"hostname": name, "subdomain": f"svc-{choose('0123')}"}]),
             },
