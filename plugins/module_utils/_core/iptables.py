@@ -411,9 +411,10 @@ def _addresses_ending_in(family: int, value: int) -> re.Pattern[bytes]:
     if family == 4:
         end = rf"\.{value}"
     elif value < 16:
-        end = rf"(?::{value:x}|[0-9a-f]0{value:x})" if value else "(?:::|[0-9a-f]00)"
+        # The last group as it is printed, without leading zeros; the colon before it keeps IPv4 addresses out.
+        end = rf":(?:{value:x}|[0-9a-f]{{1,2}}0{value:x})" if value else ":(?:0?|[0-9a-f]{1,2}00)"
     else:
-        end = rf"[:0-9a-f]{value:02x}"
+        end = rf":[0-9a-f]{{0,2}}{value:02x}"
     return re.compile(rf'"(?:clusterIPs|externalIPs|ingress)":\[[^\]]*{end}"'.encode())
 
 

@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import iptables, iptables_live, snapshot
@@ -125,6 +126,8 @@ def test_the_entrance_from_outside() -> None:
         assert table.rules[0].external_local == (policy == "Local")
 
 
+@example(ip_address("fd00::1:0"), ip_address("10.96.0.0"), "clusterIPs")
+@example(ip_address("::"), ip_address("0.0.0.100"), "clusterIPs")
 @given(st.ip_addresses(), st.ip_addresses(), st.sampled_from(["clusterIPs", "externalIPs", "ingress"]))
 def test_a_leaf_finds_the_lines_of_its_addresses(address: Any, other: Any, field: str) -> None:
     """The pattern of a leaf finds its addresses in a Service's line, whichever kind of VIP they are, and no others."""
