@@ -412,7 +412,7 @@ def _addresses_ending_in(family: int, value: int) -> re.Pattern[bytes]:
         end = rf"\.{value}"
     elif value < 16:
         # The last group as it is printed, without leading zeros; the colon before it keeps IPv4 addresses out.
-        end = rf":(?:{value:x}|[0-9a-f]{{1,2}}0{value:x})" if value else ":(?:0?|[0-9a-f]{1,2}00)"
+        end = rf":(?:{value:x}|[0-9a-f]{{1,2}}0{value:x})" if value else ":(?::|0|[0-9a-f]{1,2}00)"
     else:
         end = rf":[0-9a-f]{{0,2}}{value:02x}"
     return re.compile(rf'"(?:clusterIPs|externalIPs|ingress)":\[[^\]]*{end}"'.encode())

@@ -128,6 +128,7 @@ def test_the_entrance_from_outside() -> None:
 
 @example(ip_address("fd00::1:0"), ip_address("10.96.0.0"), "clusterIPs")
 @example(ip_address("::"), ip_address("0.0.0.100"), "clusterIPs")
+@example(ip_address("::"), ip_address("0.0.0.0"), "ingress")
 @given(st.ip_addresses(), st.ip_addresses(), st.sampled_from(["clusterIPs", "externalIPs", "ingress"]))
 def test_a_leaf_finds_the_lines_of_its_addresses(address: Any, other: Any, field: str) -> None:
     """The pattern of a leaf finds its addresses in a Service's line, whichever kind of VIP they are, and no others."""
