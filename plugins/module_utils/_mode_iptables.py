@@ -79,7 +79,8 @@ class IptablesMode:
     def complete(self, changes: Changes, current: Program | None) -> Changes:
         """The changes with those of the chains that lead to the leaves."""
         if current is None:
-            current = self.read() if any(old is None or new is None for old, new in changes.values()) else None
+            come_or_gone = (name for name, (old, new) in changes.items() if old is None or new is None)
+            current = self.read() if any(map(iptables.is_leaf, come_or_gone)) else None
         if current is None:
             return changes
         names = {name for name in current if not iptables.in_frame(name)}

@@ -168,6 +168,12 @@ class _Plan(NamedTuple):
         """Does it do anything that counts as a change?"""
         return bool(self.changes or self.sysctls)
 
+    @property
+    def spelled_alike(self) -> bool:
+        """Did the tool show what is about to change in the compiler's own words?"""
+        old, current = self.done.old, self.current or {}
+        return bool(old) and all(current.get(name) == content for name, content in old.items())
+
 
 def present(request: Request) -> Outcome:
     """Makes the node hold what the snapshot says."""
@@ -351,7 +357,7 @@ def _apply(request: Request, plan: _Plan) -> None:
         # A run that was killed may have committed everything, and forgotten no flow.
         plan.warnings.extend(_forget_flows(plan.done.before, plan.done.after))
     token = mode.token()
-    if plan.current is None:
+    if plan.current is None or plan.spelled_alike:
         holds = describing.refreshed(str(holds), plan.changes)
     elif plan.changes:
         # What the tool shows counts, not what it was told: then another spelling of the same is no drift next time.

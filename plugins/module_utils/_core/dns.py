@@ -17,7 +17,7 @@ from . import dns_names, model, values
 from .dns_records import Pointer, Record, Records, Writer
 from .dns_zonefile import Zone
 from .errors import ObjectError, OptionError
-from .snapshot import Snapshot, is_service
+from .snapshot import Snapshot
 from .values import Broken
 
 SPECIFICATION = "1.1.0"
@@ -98,14 +98,13 @@ def build(snapshot: Snapshot, opts: DnsOptions) -> Zones:
 
 def _parts(snapshot: Snapshot, opts: DnsOptions, problems: list[ObjectError]) -> Iterator[Records]:
     writer = Writer(opts.domain, opts.ttl, opts.endpoint_names)
-    for line in snapshot.lines:
-        if is_service(line):
-            try:
-                service = _read_service(line, opts.endpoint_names)
-            except ObjectError as wrong:
-                problems.append(wrong)
-            else:
-                yield writer.service(service)
+    for line in snapshot.service_lines():
+        try:
+            service = _read_service(line, opts.endpoint_names)
+        except ObjectError as wrong:
+            problems.append(wrong)
+        else:
+            yield writer.service(service)
     if opts.pods == "verified":
         for pod in snapshot.of_kind("Pod"):
             yield writer.pod(pod)

@@ -87,6 +87,12 @@ def in_frame(name: str) -> bool:
     return chain in HOOKS[table] or _FRAME.match(chain) is not None
 
 
+def is_leaf(name: str) -> bool:
+    """Does the frame lead to this container? Which of these there are is all that the frame depends on."""
+    chain = parts(name)[2]
+    return _ADDRESS_LEAF.match(chain) is not None or _NODE_PORT_LEAF.match(chain) is not None
+
+
 class IptablesCompiler:
     """Compiles to chains: container -> its rules. Implements ``passes.Compiler``."""
 

@@ -15,8 +15,8 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any, Dict, NamedTuple, Protocol, Tuple
 
 from . import snapshot as snapshots
@@ -89,7 +89,7 @@ def incremental(old: Snapshot, new: Snapshot, view: NodeView, compiler: Compiler
     if old.node_line(view.name) != new.node_line(view.name):
         return None
     sides = (_Side(old), _Side(new))
-    names = sides[0].names_not_in(sides[1]) | sides[1].names_not_in(sides[0])
+    names = {snapshots.name_of(line) for line in set(sides[0].lines) ^ set(sides[1].lines)}
     while len(names) <= MOST_CHANGED:
         (before, _unused), (after, refused) = (side.table(names, view) for side in sides)
         was, is_now = compiler.compile(before.rules), compiler.compile(after.rules)
@@ -97,7 +97,8 @@ def incremental(old: Snapshot, new: Snapshot, view: NodeView, compiler: Compiler
         pieces = {*compiler.contributors(changed), *_claims(before), *_claims(after)}
         if len(pieces) > MOST_PIECES:
             return None
-        found = names.union(*(side.names_with(piece) for side in sides for piece in pieces))
+        # One side is enough: what stands on the other side only is among the names already.
+        found = names.union(*map(sides[1].names_with, pieces))
         if found == names:
             return Pass(False, _only(was, changed), _only(is_now, changed), before, after, tuple(refused))
         names = found
@@ -119,11 +120,11 @@ class _Side:
     """The Service lines of one snapshot, to be searched as bytes."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self.lines = [line for line in snapshot.lines if snapshots.is_service(line)]
-        self.text = b"\n".join(self.lines)
+        self.lines = snapshot.service_lines()
 
-    def names_not_in(self, other: _Side) -> set[str]:
-        return {snapshots.name_of(line) for line in set(self.lines).difference(other.lines)}
+    @cached_property
+    def text(self) -> bytes:
+        return b"\n".join(self.lines)
 
     def names_with(self, piece: bytes | re.Pattern[bytes]) -> set[str]:
         found = set()
@@ -144,10 +145,6 @@ class _Side:
             place = self.text.find(piece, place + 1)
 
     def table(self, names: set[str], view: NodeView) -> tuple[ServiceTable, list[ObjectError]]:
-        services, refused = snapshots.read_services(filter(None, map(self._line, sorted(names))))
+        lines = (snapshots.line_with(self.lines, snapshots.service_head(name)) for name in sorted(names))
+        services, refused = snapshots.read_services(filter(None, lines))
         return resolve(services, view), refused
-
-    def _line(self, name: str) -> bytes | None:
-        head = snapshots.service_head(name)
-        index = bisect_left(self.lines, head)
-        return self.lines[index] if index < len(self.lines) and self.lines[index].startswith(head) else None

@@ -18,7 +18,10 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from operator import lt
 from typing import Any, NamedTuple
 
 from . import model, objects, slices
@@ -33,6 +36,7 @@ _SERVICE = b'{"kind":"Service",'
 _HEAD = re.compile(
     rb'\{"kind":"(Namespace|Node|Pod|Service|ServiceCIDR)","metadata":\{(?:"namespace":"([a-z0-9-]+)",)?"name":"([a-z0-9.-]+)"'
 )
+_NO_HEAD = "A line of the snapshot does not begin with the kind and name of an object."
 
 
 class Snapshot(NamedTuple):
@@ -46,7 +50,11 @@ class Snapshot(NamedTuple):
 
     def services(self) -> tuple[list[model.Service], list[ObjectError]]:
         """All Services in the order of the lines, and those that are refused."""
-        return read_services(line for line in self.lines if line.startswith(_SERVICE))
+        return read_services(self.service_lines())
+
+    def service_lines(self) -> Sequence[bytes]:
+        """The lines of all Services."""
+        return _of_kind(self.lines, "Service")
 
     def node(self, name: str) -> model.Node | None:
         """The Node of that name."""
@@ -55,8 +63,7 @@ class Snapshot(NamedTuple):
 
     def node_line(self, name: str) -> bytes | None:
         """The line of the Node of that name: what a node's rules depend on besides the Services."""
-        head = f'{{"kind":"Node","metadata":{{"name":"{name}"'.encode()
-        return next((line for line in self.lines if line.startswith(head)), None)
+        return line_with(self.lines, f'{{"kind":"Node","metadata":{{"name":"{name}"'.encode())
 
     def of_kind(self, kind: str) -> Iterator[Any]:
         """The objects of kind Node, Namespace (names), Pod or ServiceCIDR."""
@@ -66,8 +73,7 @@ class Snapshot(NamedTuple):
             "Pod": model.read_pod,
             "ServiceCIDR": model.read_service_cidr,
         }
-        head = f'{{"kind":"{kind}",'.encode()
-        return (readers[kind](json.loads(line)) for line in self.lines if line.startswith(head))
+        return (readers[kind](json.loads(line)) for line in _of_kind(self.lines, kind))
 
 
 class Differences(NamedTuple):
@@ -92,9 +98,10 @@ def read_services(
     return services, refused
 
 
-def is_service(line: bytes) -> bool:
-    """Is this the line of a Service?"""
-    return line.startswith(_SERVICE)
+def line_with(lines: Sequence[bytes], head: bytes) -> bytes | None:
+    """The first of sorted lines that begins so."""
+    index = bisect_left(lines, head)
+    return lines[index] if index < len(lines) and lines[index].startswith(head) else None
 
 
 def service_head(name: str) -> bytes:
@@ -107,7 +114,7 @@ def name_of(line: bytes) -> str:
     """namespace/name (or name) of the object of a line, without parsing it."""
     head = _HEAD.match(line)
     if head is None:
-        raise SnapshotError("A line of the snapshot does not begin with the kind and name of an object.")
+        raise SnapshotError(_NO_HEAD)
     return "/".join(part.decode() for part in head.groups()[1:] if part is not None)
 
 
@@ -185,7 +192,8 @@ class _Gathered:
             except ObjectError as wrong:
                 self.refused.append(wrong)
         refused = tuple(sorted(self.refused, key=lambda wrong: (wrong.kind, wrong.key, wrong.reason)))
-        return _snapshot(sorted(self.lines.values()), refused)
+        lines = sorted(self.lines.values())
+        return _snapshot(lines, _digest(b"\n".join([*lines, b""])), refused)
 
     def _service_line(self, key: str, raw: Mapping[str, Any]) -> bytes:
         pieces = {}
@@ -222,28 +230,31 @@ def _line(made: dict[str, Any]) -> bytes:
     return json.dumps(made, separators=(",", ":")).encode()
 
 
-def _snapshot(lines: list[bytes], refused: tuple[ObjectError, ...]) -> Snapshot:
-    services = [line for line in lines if line.startswith(_SERVICE)]
-    endpoints = sum(line.count(b'{"addresses":') for line in services)
+def _snapshot(lines: list[bytes], digest: str, refused: tuple[ObjectError, ...]) -> Snapshot:
+    services = _of_kind(lines, "Service")
+    text = b"\n".join(services)
+    endpoints = text.count(b'{"addresses":')
     counts = {
         "services": len(services),
         "endpoints": endpoints,
-        "ready_endpoints": endpoints - sum(line.count(b'"conditions":{"ready":false') for line in services),
-        "nodes": _count(lines, "Node"),
-        "namespaces": _count(lines, "Namespace"),
-        "pods": _count(lines, "Pod"),
-        "service_cidrs": _count(lines, "ServiceCIDR"),
+        "ready_endpoints": endpoints - text.count(b'"conditions":{"ready":false'),
+        "nodes": len(_of_kind(lines, "Node")),
+        "namespaces": len(_of_kind(lines, "Namespace")),
+        "pods": len(_of_kind(lines, "Pod")),
+        "service_cidrs": len(_of_kind(lines, "ServiceCIDR")),
     }
-    return Snapshot(tuple(lines), counts, _digest(lines), refused)
+    return Snapshot(tuple(lines), counts, digest, refused)
 
 
-def _count(lines: list[bytes], kind: str) -> int:
+def _of_kind(lines: Sequence[bytes], kind: str) -> Sequence[bytes]:
+    """The lines of a kind: they are sorted, so these stand together."""
     head = f'{{"kind":"{kind}",'.encode()
-    return sum(1 for line in lines if line.startswith(head))
+    return lines[bisect_left(lines, head) : bisect_left(lines, head[:-1] + b"-")]
 
 
-def _digest(lines: Iterable[bytes]) -> str:
-    return hashlib.sha256(b"".join(line + b"\n" for line in lines)).hexdigest()
+def _digest(text: bytes) -> str:
+    """:param text: every line with its end."""
+    return hashlib.sha256(text).hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------------- file format
@@ -269,13 +280,13 @@ def load(data: bytes) -> Snapshot:
     lines = rest.split(b"\n")
     if lines.pop() != b"":
         raise SnapshotError("The snapshot is cut off: its last line has no end.")
-    if _digest(lines) != header["digest"]:
+    if _digest(rest) != header["digest"]:
         raise SnapshotError("The snapshot was altered: its digest does not match its lines. Fetch it again.")
-    if sorted(set(lines)) != lines:
+    if not all(map(lt, lines, islice(lines, 1, None))):
         raise SnapshotError("The snapshot was not written by this collection: its lines are not sorted.")
-    for line in lines:
-        name_of(line)
-    return _snapshot(lines, ())
+    if not all(map(_HEAD.match, lines)):
+        raise SnapshotError(_NO_HEAD)
+    return _snapshot(lines, header["digest"], ())
 
 
 def _header(line: bytes) -> dict[str, Any]:
@@ -298,13 +309,14 @@ def _header(line: bytes) -> dict[str, Any]:
 
 def differences(old: Snapshot, new: Snapshot) -> Differences:
     """What differs, by name."""
-    gone, come = set(old.lines) - set(new.lines), set(new.lines) - set(old.lines)
-    before = {name_of(line) for line in gone if line.startswith(_SERVICE)}
-    after = {name_of(line) for line in come if line.startswith(_SERVICE)}
+    before, after = set(old.lines), set(new.lines)
+    gone, come = before - after, after - before
+    lost = {name_of(line) for line in gone if line.startswith(_SERVICE)}
+    won = {name_of(line) for line in come if line.startswith(_SERVICE)}
     return Differences(
-        tuple(sorted(after - before)),
-        tuple(sorted(before - after)),
-        tuple(sorted(before & after)),
+        tuple(sorted(won - lost)),
+        tuple(sorted(lost - won)),
+        tuple(sorted(lost & won)),
         any(not line.startswith(_SERVICE) for line in gone | come),
     )
 
