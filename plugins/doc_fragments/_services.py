@@ -130,6 +130,13 @@ options:
       - Work on a node where kube-proxy runs or left its rules. Otherwise that is an error.
     type: bool
     default: false
+  remove_kube_proxy:
+    description:
+      - Remove the rules that a kube-proxy left, once the rules of this module are in force. These are its chains in
+        iptables with the jumps to them, and its tables in nftables. Nothing else is touched.
+      - It is an error while kube-proxy runs.
+    type: bool
+    default: false
   conntrack_max_per_core:
     description:
       - Entries of connection tracking for each CPU. V(0) leaves the kernel's number, which is only ever raised.

@@ -21,8 +21,9 @@ from ._core.preflight_model import PreflightOptions, Report
 from ._core.resolve import NodeView
 from ._core.settings import Settings
 from ._core.snapshot import Snapshot
-from ._node import addresses, files, preflight_facts
+from ._node import addresses, files, left_by_kube_proxy, preflight_facts
 from ._node.iptables_tool import LEGACY, loaded_tables
+from ._node.others import RULES
 from ._node.runner import MissingToolError, Runner
 from ._runner import MOST_NAMED, Mode, Outcome, Request, absent, inspect, present
 
@@ -60,6 +61,7 @@ ARGUMENTS: dict[str, Any] = {
     "lock_timeout": {"type": "int", "default": 60},
     "set_sysctls": {"type": "bool", "default": True},
     "beside_kube_proxy": {"type": "bool", "default": False},
+    "remove_kube_proxy": {"type": "bool", "default": False},
     "conntrack_max_per_core": {"type": "int", "default": 32768},
     "conntrack_min": {"type": "int", "default": 131072},
     "conntrack_tcp_established_timeout": {"type": "int", "default": 86400},
@@ -70,7 +72,10 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 # What says nothing about the rules themselves.
-NOT_RECORDED = ("snapshot", "state", "max_removed_percent", "state_dir", "run_dir", "lock_timeout")
+NOT_RECORDED = (
+    *("snapshot", "state", "max_removed_percent", "state_dir", "run_dir", "lock_timeout"),
+    "remove_kube_proxy",
+)
 
 MakeMode = Callable[[Settings, Runner], Mode]
 Makers = Dict[str, Callable[[Dict[str, Any]], MakeMode]]
@@ -168,7 +173,11 @@ def request(name: str, params: dict[str, Any], make_mode: MakeMode, run: Runner,
         gathered = preflight_facts.gather(run, done.after.rules, families, mode.iptables_variant, features)
         if gathered.missing_tool and not check:
             raise ServicenetError(gathered.missing_tool)
-        return problems(gathered.facts, done.after.rules, _preflight_options(name, params, compiled_by))
+        facts = gathered.facts
+        if params["remove_kube_proxy"]:
+            # What it left is no error then; that it runs, or left a device, still is.
+            facts = facts._replace(kube_proxy=tuple(sign for sign in facts.kube_proxy if not RULES.match(sign)))
+        return problems(facts, done.after.rules, _preflight_options(name, params, compiled_by))
 
     return Request(
         name,
@@ -189,12 +198,22 @@ def program(name: str, params: dict[str, Any], make_mode: MakeMode, run: Runner,
     """Does what the options ask for, see ``request``; raises ``ServicenetError``."""
     asked = request(name, params, make_mode, run, check)
     if params["state"] == "present":
-        return present(asked)
+        outcome = present(asked)
+        return _without_kube_proxy(outcome, run, check) if params["remove_kube_proxy"] else outcome
     try:
         mode = asked.mode(Settings(NodeView("", families=_families(params))))
     except MissingToolError:
         return Outcome(False, [], [], [], [], {})  # rules can't be there without the tool that writes them
     return absent(asked, mode)
+
+
+def _without_kube_proxy(outcome: Outcome, run: Runner, check: bool) -> Outcome:
+    """Removes what a kube-proxy left, now that our own rules are in force."""
+    leftovers = left_by_kube_proxy.find(run)
+    if leftovers and not check:
+        left_by_kube_proxy.remove(leftovers)
+    before = [*outcome.before, *(f"left by kube-proxy: {one.what}" for one in leftovers)]
+    return outcome._replace(changed=outcome.changed or bool(leftovers), before=before)
 
 
 INFO_ARGUMENTS: dict[str, Any] = {

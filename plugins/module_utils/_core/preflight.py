@@ -46,7 +46,8 @@ def problems(facts: NodeFacts, rules: Sequence[PortRules], options: PreflightOpt
     if facts.kube_proxy and not options.beside_kube_proxy:
         errors.append(
             f"kube-proxy is at work on this node, or left its rules ({listed(facts.kube_proxy)}): stop it and run"
-            " kube-proxy --cleanup, or allow to stand beside it with beside_kube_proxy."
+            " kube-proxy --cleanup, have what it left removed with remove_kube_proxy, or allow to stand beside it with"
+            " beside_kube_proxy."
         )
     if facts.missing_features:
         errors.append(

@@ -10,6 +10,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import os
+import re
 import socket
 import struct
 from typing import Iterable, NamedTuple, Sequence
@@ -34,9 +35,12 @@ NF_DROP = 0
 NUMBER = struct.Struct(">I")
 
 FAMILY_NAMES = {1: "inet", socket.AF_INET: "ip", socket.AF_INET6: "ip6"}
+OUR_FAMILIES = ("ip", "ip6")
 KUBE_PROXY = "kube-proxy"
 KUBE_PROXY_DEVICE = "kube-ipvs0"
 KUBE_PROXY_CHAIN = "KUBE-SERVICES"
+# What ``kube_proxy`` calls rules that were left, other than a process or a device.
+RULES = re.compile(r"(nftables table|chain) ")
 FIREWALLD_TABLE = "firewalld"
 OUR_TABLE = "servicenet"
 
