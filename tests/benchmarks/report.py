@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,8 +39,23 @@ def tables(runs: list[dict[str, Any]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def merged(runs: list[dict[str, Any]], more: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs with more of them: what was measured again replaces what was measured before."""
+    again = [(entry["mode"], list(entry["size"])) for results in more for entry in results["measured"]]
+    kept = []
+    for results in runs:
+        measured = [e for e in results["measured"] if (e["mode"], list(e["size"])) not in again]
+        if measured:
+            kept.append({**results, "measured": measured})
+    return kept + more
+
+
 def publish(runs: list[dict[str, Any]], docs: Path) -> None:
-    """Puts the tables between the marks of performance.md, and draws the pictures."""
+    """Merges the runs into results.json beside this file, and makes the page's tables and the pictures of all in it."""
+    data = docs.parent / "tests" / "benchmarks" / "results.json"
+    if data.exists():
+        runs = merged(json.loads(data.read_text()), runs)
+    data.write_text("".join(["[\n", ",\n".join(json.dumps(results) for results in runs), "\n]\n"]))
     page = docs / "performance.md"
     before, _mark, rest = page.read_text().partition(BEGIN)
     _old, mark, after = rest.partition(END)

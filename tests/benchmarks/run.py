@@ -7,6 +7,8 @@
 make bench                                    services.py, with its own idea of sizes
 make bench ARGS="dns --services 1000"         another one
 make bench ARGS="services --sizes 100x2 --no-peer"
+make bench ARGS="nftables 10000x2"            one mode at some sizes, into docs/performance.md: about five minutes
+make bench ARGS="all"                         everything that stands there: more than an hour
 """
 
 from __future__ import annotations
@@ -17,13 +19,28 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 NAMES = ("services", "nftables", "dns", "snapshot")
+MODES = ("iptables-nft", "iptables-legacy", "nftables")
+PUBLISH = ["--publish", str(HERE.parent.parent / "docs")]
+ALL = [
+    *("--sizes", "100x2", "1000x2", "10000x2"),
+    *("--nftables-sizes", "10000x5", "--only-ours", "45000x1"),
+]
+
+
+def selected(arguments: list[str]) -> list[str]:
+    """A benchmark's name and its options: those of ``MODE SIZE...`` and ``all`` are spelled out."""
+    if arguments[:1] == ["all"]:
+        return ["services", *ALL, *PUBLISH, *arguments[1:]]
+    if len(arguments) > 1 and arguments[0] in MODES and arguments[1][:1].isdigit():
+        return ["services", "--modes", arguments[0], *PUBLISH, "--sizes", *arguments[1:]]
+    return arguments or ["services"]
 
 
 def main() -> int:
     """Runs it and returns its exit status."""
-    name, *options = sys.argv[1:] or ["services"]
+    name, *options = selected(sys.argv[1:])
     if name not in NAMES:
-        print(f"There is no benchmark {name}; there are {', '.join(NAMES)}.", file=sys.stderr)
+        print(f"There is no benchmark {name}; there are {', '.join(NAMES)}, all, and MODE SIZE...", file=sys.stderr)
         return 2
     return subprocess.run([sys.executable, str(HERE / f"{name}.py"), *options], check=False).returncode
 
