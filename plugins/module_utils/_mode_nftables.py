@@ -18,6 +18,7 @@ from ._core.errors import NetlinkError, PreflightError, ToolError
 from ._core.live import LiveFrontend
 from ._core.nftables import NftablesCompiler
 from ._core.nftables_changes import Forget
+from ._core.nftables_explain import NftablesExplainer
 from ._core.passes import Changes, Program
 from ._core.settings import Settings
 from ._node import generation, nft_memory, nft_tool
@@ -51,6 +52,7 @@ class NftablesMode:
 
     def __init__(self, settings: Settings, run: Runner) -> None:
         self.compiler = NftablesCompiler(settings)
+        self.explainer = NftablesExplainer(self.compiler)
         self.tool = NftTool(run)
         self.warnings: list[str] = []
         self._known: _Known | None = None

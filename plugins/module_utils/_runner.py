@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 from ._core import changes as describing
 from ._core import passes, snapshot, stale_flows
 from ._core.errors import NetlinkError, PreflightError, ServicenetError, SnapshotError, ToolError
+from ._core.explain import Explainer
 from ._core.live import LiveFrontend
 from ._core.passes import Changes, Compiler, Pass, Program
 from ._core.preflight_model import Report, SysctlChange
@@ -69,6 +70,10 @@ class Mode(Protocol):
     @property
     def warnings(self) -> list[str]:
         """Sentences about what making the mode showed."""
+
+    @property
+    def explainer(self) -> Explainer | None:
+        """Walks a program that was read for one packet; None if nobody wrote that for this mode."""
 
     def token(self) -> str:
         """While it stands, nobody changed what we left; "" if the mode can't tell without reading."""
@@ -239,7 +244,8 @@ def _removal(mode: Mode) -> Changes:
 class Inspection(NamedTuple):
     """What is on the node. ``applied``: the snapshot that the last run applied, None if none is known; ``table``: its
     Services as this node serves them. ``drift``: as in ``Outcome``. ``missing`` and ``surplus``: lines for people, what
-    the snapshot asked about wants besides, and what it does not want; both empty if it is what was applied."""
+    the snapshot asked about wants besides, and what it does not want; both empty if that is what was applied.
+    ``current`` is what ``mode`` read."""
 
     applied: Snapshot | None
     table: ServiceTable
@@ -247,6 +253,8 @@ class Inspection(NamedTuple):
     drift: list[str]
     missing: list[str]
     surplus: list[str]
+    mode: Mode
+    current: Program
 
 
 def inspect(request: Request) -> Inspection:
@@ -259,7 +267,8 @@ def inspect(request: Request) -> Inspection:
     wanted = set(describing.describe(resolve(asked.services()[0], settings.view)))
     known = set(describing.describe(table))
     drift = _drift(mode, table, current) if applied is not None else []
-    return Inspection(applied, table, mode.frontends(current), drift, sorted(wanted - known), sorted(known - wanted))
+    missing, surplus = sorted(wanted - known), sorted(known - wanted)
+    return Inspection(applied, table, mode.frontends(current), drift, missing, surplus, mode, current)
 
 
 def load(path: str) -> Snapshot:
@@ -312,10 +321,15 @@ def _plan(request: Request) -> _Plan:
 
 def _drift(mode: Mode, before: ServiceTable, current: Program) -> list[str]:
     """Whose rules are not as the last run left them."""
-    left: Changes = {name: (None, content) for name, content in mode.compiler.compile(before.rules).items()}
-    expected = {name: content for name, (_none, content) in mode.complete(left, {}).items()}
+    expected = expected_program(mode, before)
     differing = {name: current.get(name) for name in {**expected, **current} if expected.get(name) != current.get(name)}
     return describing.concerned(differing, before.rules, mode.compiler) if differing else []
+
+
+def expected_program(mode: Mode, table: ServiceTable) -> Program:
+    """All that a run with this table leaves on the node."""
+    left: Changes = {name: (None, content) for name, content in mode.compiler.compile(table.rules).items()}
+    return {name: content for name, (_none, content) in mode.complete(left, {}).items()}
 
 
 def _outcome(plan: _Plan) -> Outcome:

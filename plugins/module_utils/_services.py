@@ -21,11 +21,13 @@ from ._core.preflight_model import PreflightOptions, Report
 from ._core.resolve import NodeView
 from ._core.settings import Settings
 from ._core.snapshot import Snapshot
+from ._explaining import OPTIONS as EXPLAIN_OPTIONS
+from ._explaining import explanation
 from ._node import addresses, files, left_by_kube_proxy, preflight_facts
 from ._node.iptables_tool import LEGACY, loaded_tables
 from ._node.others import RULES
 from ._node.runner import MissingToolError, Runner
-from ._runner import MOST_NAMED, Mode, Outcome, Request, absent, inspect, present
+from ._runner import MOST_NAMED, Inspection, Mode, Outcome, Request, absent, inspect, present
 
 FAMILIES = {"ipv4": 4, "ipv6": 6}
 
@@ -217,6 +219,7 @@ def _without_kube_proxy(outcome: Outcome, run: Runner, check: bool) -> Outcome:
 
 
 INFO_ARGUMENTS: dict[str, Any] = {
+    "explain": {"type": "dict", "options": EXPLAIN_OPTIONS},
     "snapshot": {"type": "path"},
     "services": {"type": "list", "elements": "str", "default": []},
     "max_frontends": {"type": "int", "default": 200},
@@ -238,8 +241,9 @@ def info(params: dict[str, Any], makers: Makers, run: Runner) -> dict[str, Any]:
     name, record = last_run(params["state_dir"], list(makers) if params["mode"] == "auto" else [params["mode"]])
     if not name:
         empty: dict[str, Any] = {key: [] for key in ("frontends", "drift", "missing", "surplus")}
-        return {"mode": "", "digest": "", "frontends_count": 0, "drift_count": 0, **empty}
+        return {"mode": "", "digest": "", "frontends_count": 0, "drift_count": 0, "explanation": {}, **empty}
     options = record["options"]
+    asked = params.get("explain")
     applied = f"{params['state_dir']}/{name}.jsonl.gz"
     found = inspect(
         Request(
@@ -265,4 +269,11 @@ def info(params: dict[str, Any], makers: Makers, run: Runner) -> dict[str, Any]:
         "drift_count": len(found.drift),
         "missing": found.missing,
         "surplus": found.surplus,
+        "explanation": _explained(found, asked, options) if asked else {},
     }
+
+
+def _explained(found: Inspection, asked: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    if found.applied is None:
+        raise OptionError("Nothing can be explained: the snapshot that was applied last is not on this node.")
+    return explanation(found, asked, settings(options, found.applied))

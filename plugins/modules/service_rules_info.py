@@ -35,6 +35,33 @@ options:
       - The most frontends to tell.
     type: int
     default: 200
+  explain:
+    description:
+      - Tell as well where one packet goes, the first of a new flow. The rules that were read back from the kernel are
+        walked as the kernel walks them; those of other programs are not looked at.
+    type: dict
+    suboptions:
+      source:
+        description: The address that sends the packet, or V(node) for a process of this node.
+        type: str
+        required: true
+      destination:
+        description: The address that it is sent to.
+        type: str
+        required: true
+      port:
+        description: The port that it is sent to.
+        type: int
+        required: true
+      protocol:
+        description: The protocol.
+        type: str
+        choices: [tcp, udp, sctp]
+        default: tcp
+      interface:
+        description: The interface that it comes in by. Required where local Pods are told by their interface.
+        type: str
+        default: ""
   state_dir:
     description:
       - Where the node keeps what it applied last.
@@ -60,6 +87,14 @@ EXAMPLES = r"""
   kubenode.servicenet.service_rules_info:
     services: [default/web]
   register: rules
+
+- name: Ask where a Pod's packet goes
+  kubenode.servicenet.service_rules_info:
+    explain:
+      source: 10.128.0.13
+      destination: 10.96.0.10
+      port: 80
+  register: told
 
 - name: Fail if somebody altered the rules
   ansible.builtin.assert:
@@ -127,6 +162,52 @@ surplus:
   type: list
   elements: str
   returned: always
+explanation:
+  description: The answer to O(explain), empty if nothing was asked or no mode was programmed.
+  type: dict
+  returned: always
+  contains:
+    packet:
+      description: The packet as it was understood; C(source) is an address, C(from_node) whether the node sends it.
+      type: dict
+    service:
+      description: The service port whose frontend the destination is, empty if the applied snapshot has none.
+      type: str
+    verdict:
+      description: V(endpoint), V(reject), V(drop), V(none) if no rule of this collection takes it, or V(mixed).
+      type: str
+    outcomes:
+      description:
+        - Each end that the packet may come to, at most 100, with C(verdict), C(address), C(port), C(masqueraded) and
+          C(probability), which holds for a client that session affinity does not remember.
+      type: list
+      elements: dict
+    outcomes_count:
+      description: How many ends there are in all.
+      type: int
+    affinity:
+      description: Seconds for which a client is sent to the same endpoint again, 0 if it is not.
+      type: int
+    met:
+      description:
+        - The rules and elements that hold for some part of such packets, in order, at most 100, with C(where), C(rule),
+          C(service) (empty for one that serves all) and C(altered), true for one that this collection did not write.
+      type: list
+      elements: dict
+    met_count:
+      description: How many those are in all.
+      type: int
+    not_understood:
+      description: Rules of others in the chains of this collection that could not be understood and were passed over.
+      type: list
+      elements: str
+    as_wanted:
+      description: Whether this is what the applied snapshot wants.
+      type: bool
+    wanted:
+      description:
+        - What it wants, if that is something else, with C(verdict), C(outcomes), C(outcomes_count) and C(affinity).
+      type: dict
 """
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._modes import MAKERS

@@ -14,6 +14,7 @@ import socket
 import struct
 from typing import NamedTuple
 
+from .._core.errors import ServicenetError
 from .._core.preflight_model import Interface
 from .._core.preflight_routes import Route
 from .files import read_bytes
@@ -94,6 +95,20 @@ def interfaces() -> tuple[Interface, ...]:
             for index, link in links.items()
         )
     )
+
+
+def source_towards(destination: str, port: int) -> str:
+    """The address that a process of this node has where it talks to another; nothing is sent.
+
+    :raises ServicenetError: the node has no way there.
+    """
+    family = socket.AF_INET6 if ":" in destination else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect((destination, port))
+        except OSError as error:
+            raise ServicenetError(f"This node has no route to {destination}: {error.strerror}.") from error
+        return str(asking.getsockname()[0])
 
 
 def routes(family: int) -> tuple[Route, ...]:
