@@ -10,8 +10,9 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import AbstractSet, Any
 
 from .passes import Changes, Compiler, Program
 from .table import CLUSTER_IP, DROP, REJECT, Frontend, PortRules, ServiceTable, Target
@@ -20,6 +21,11 @@ from .table import CLUSTER_IP, DROP, REJECT, Frontend, PortRules, ServiceTable, 
 MOST_LISTED = 6
 # Containers that no Service has a part in.
 COMMON = "(common rules)"
+# Addresses without the length of a prefix, numbers and words.
+_WORD = re.compile(r"[0-9A-Za-z:.]+")
+# The containers of node ports, in any mode.
+_NODE_PORTS = re.compile(r"nodeport|SERVICENET-NP-")
+PROTOCOL_NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 
 
 def describe(table: ServiceTable) -> list[str]:
@@ -80,21 +86,63 @@ def owner(text: str, rules: Iterable[PortRules], compiler: Compiler) -> str:
 
 
 def concerned(containers: Mapping[str, Any], rules: Iterable[PortRules], compiler: Compiler) -> list[str]:
-    """The names of the service ports that want something of these containers which they do not hold.
+    """The names of the service ports that want something of these containers which they do not hold, or of whose
+    addresses or node ports something in them speaks that nobody wants.
 
     :param containers: container -> what it holds, None if it is not there.
-    :returns: sorted names; COMMON if a container is nobody's.
+    :returns: sorted names; COMMON if something is nobody's.
     """
-    found, wanted_by_somebody = set(), set()
+    rules = list(rules)
+    found: set[str] = set()
+    wanted: dict[str, set[str]] = {}
     for entry in rules:
         for name, content in compiler.compile([entry]).items():
             if name in containers:
-                wanted_by_somebody.add(name)
+                wanted.setdefault(name, set()).update(content if isinstance(content, tuple) else [str(content)])
                 if not _holds(containers[name], content):
                     found.add(entry.name)
-    if not found or set(containers) - wanted_by_somebody:
-        found.add(COMMON)
-    return sorted(found)
+    named = _Named(rules)
+    for name, held in containers.items():
+        if name in wanted and not isinstance(held, tuple):
+            continue  # who wants the element misses it, whatever is there instead
+        texts = held if isinstance(held, tuple) else () if held is None else (str(held),)
+        owners = [named.owners(name, text) for text in texts if text not in wanted.get(name, ())]
+        found.update(owner for some in owners for owner in some)
+        if not all(owners) or (name not in wanted and not owners):
+            found.add(COMMON)
+    return sorted(found or {COMMON})
+
+
+class _Named:
+    """Which service port a rule or an element speaks of, by the frontends of all."""
+
+    def __init__(self, rules: Iterable[PortRules]) -> None:
+        self._by_address: dict[str, list[tuple[PortRules, Frontend]]] = {}
+        self._by_node_port: dict[str, list[PortRules]] = {}
+        for entry in rules:
+            for frontend in entry.frontends:
+                if frontend.address:
+                    self._by_address.setdefault(frontend.address, []).append((entry, frontend))
+                else:
+                    self._by_node_port.setdefault(str(frontend.port), []).append(entry)
+
+    def owners(self, container: str, text: str) -> list[str]:
+        """The names; of the ports of an address those alone that are named as well, if any is."""
+        _family, kind, _key = container.split("/", 2)
+        # The maps of endpoints have the protocol in their names alone.
+        words = set(_WORD.findall(f"{kind} {text}"))
+        found = [one for word in words for one in self._by_address.get(word, ())]
+        exact = [entry for entry, frontend in found if _speaks_of(entry, str(frontend.port), words)]
+        if found:
+            return [entry.name for entry in exact or [entry for entry, _frontend in found]]
+        if not _NODE_PORTS.search(container):
+            return []
+        return [e.name for word in words for e in self._by_node_port.get(word, ()) if _speaks_of(e, word, words)]
+
+
+def _speaks_of(entry: PortRules, port: str, words: AbstractSet[str]) -> bool:
+    """Are this port and the protocol among the words? nftables has the number of the protocol."""
+    return port in words and bool({entry.protocol.lower(), str(PROTOCOL_NUMBERS[entry.protocol])} & words)
 
 
 def _holds(held: Any, wanted: Any) -> bool:
