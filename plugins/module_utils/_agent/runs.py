@@ -1,0 +1,142 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The runs of the agent: apply a snapshot, pull one and apply it, restore what was in force, tell.
+
+This module util is private to the collection: nothing outside kubenode.servicenet may import it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Callable, NamedTuple
+
+from .._cluster import stored
+from .._core import snapshot as snapshots
+from .._core.errors import OptionError, ServicenetError
+from .._modes import MAKERS
+from .._node import files
+from .._node.lock import Lock
+from .._node.runner import Runner
+from .._runner import Outcome
+from .._services import completed, last_run, program
+from . import outcome as outcomes
+from . import source
+from .config import Config
+
+DNS_PROGRAMS = "/usr/local/lib/servicenet"
+DNS_NETWORK = "/etc/servicenet/dns_network.json"
+ETAG = "snapshot.etag.json"
+
+
+class TimeLimitError(ServicenetError):
+    """The run took longer than it may; the next one heals what it left."""
+
+
+class Done(NamedTuple):
+    """``outcome``: None if the rules were not touched; ``read_at``: when the source was read, None if it was not."""
+
+    outcome: Outcome | None
+    read_at: float | None = None
+
+
+def apply(config: Config, run: Runner, path: str) -> Done:
+    """Makes the rules those of a snapshot file, with the options of the last run of site."""
+    return Done(_program(config, run, path, config.max_removed_percent))
+
+
+def pull(config: Config, run: Runner) -> Done:
+    """Reads the source and makes the rules those of it. The snapshot file is written if it is another than before."""
+    state = files.read_json(f"{config.state_dir}/{ETAG}").value
+    known = state if isinstance(state, dict) and state.get("url") == config.url else {}
+    have = os.path.exists(config.snapshot)
+    read_at = time.time()
+    got = source.fetch(config, known.get("etag", "") if have else "")
+    if got.snapshot is not None:
+        old = snapshots.load(files.read_bytes(config.snapshot) or b"") if have else None
+        if old is not None:
+            snapshots.guard(old, got.snapshot, config.max_removed_percent)
+        if old is None or old.digest != got.snapshot.digest:
+            stored.write_file(config.snapshot, snapshots.dump(got.snapshot))
+        if config.source == "url" and got.etag != known.get("etag"):
+            files.write_json(f"{config.state_dir}/{ETAG}", {"url": config.url, "etag": got.etag})
+    digest = got.snapshot.digest if got.snapshot is not None else ""
+    stored.write_note(config.snapshot, {"source": {"type": config.source}, "read": read_at, "digest": digest})
+    done = _program(config, run, config.snapshot, config.max_removed_percent)
+    refused = [f"Left out: {wrong}." for wrong in got.refused[:100]]
+    return Done(done._replace(warnings=refused + done.warnings), read_at)
+
+
+def restore(config: Config, run: Runner) -> Done:
+    """Makes the rules those that were in force, and the addresses of the node's DNS; asks nobody else."""
+    if os.path.exists(DNS_NETWORK):
+        run(["/usr/bin/env", "python3", f"{DNS_PROGRAMS}/dns_network.py", "up", DNS_NETWORK])
+    name, _record = _mode(config)
+    return Done(_program(config, run, f"{config.state_dir}/{name}.jsonl.gz", 100))
+
+
+def _mode(config: Config) -> tuple[str, dict[str, Any]]:
+    name, record = last_run(config.state_dir, list(MAKERS))
+    if not name:
+        raise OptionError(f"No Services were programmed on this node yet, says {config.state_dir}: run site first.")
+    return name, record
+
+
+def _program(config: Config, run: Runner, path: str, max_removed_percent: int) -> Outcome:
+    name, record = _mode(config)
+    given = {
+        "snapshot": path,
+        "state": "present",
+        "max_removed_percent": max_removed_percent,
+        "state_dir": config.state_dir,
+        "run_dir": config.run_dir,
+        "lock_timeout": config.lock_timeout,
+    }
+    params = completed({**record["options"], **given})
+    return program(name, params, MAKERS[name](params), run)
+
+
+def recorded(config: Config, command: str, deed: Callable[[], Done]) -> dict[str, Any]:
+    """Does a deed alone, and writes down what came of it -> the record (see ``outcome``)."""
+    began, before = time.time(), outcomes.read(config.outcome_path)
+    lock = Lock(f"{config.run_dir}/agent.lock", 0)
+    try:
+        lock.__enter__()
+    except ServicenetError as error:
+        # Whoever holds the lock writes the state file.
+        return outcomes.after(before, command, outcomes.BUSY, str(error), began, time.time())
+    done, result, message = Done(None), outcomes.OK, ""
+    try:
+        done = deed()
+    except source.UnreachableError as error:
+        result, message = outcomes.UNREACHABLE, f"{error} The rules stay as they are; {_age(config, before)}"
+    except TimeLimitError as error:
+        result, message = outcomes.TIMEOUT, str(error)
+    except ServicenetError as error:
+        result, message = outcomes.FAILED, str(error)
+    finally:
+        lock.__exit__(None, None, None)
+    record = outcomes.after(before, command, result, message, began, time.time(), *done)
+    outcomes.write(config.outcome_path, config.textfile, record)
+    return record
+
+
+def _age(config: Config, before: outcomes.Record) -> str:
+    read = before.get("snapshot_read") or (stored.read_time(config.snapshot) if os.path.exists(config.snapshot) else 0)
+    return f"the cluster was read {int(time.time() - read)} s ago." if read else "the cluster was never read."
+
+
+def status(config: Config) -> dict[str, Any]:
+    """What is in force, since when, and how old it is."""
+    name, record = last_run(config.state_dir, list(MAKERS))
+    last = outcomes.read(config.outcome_path)
+    read = last.get("snapshot_read") or 0
+    return {
+        "mode": name,
+        "digest": record.get("snapshot", ""),
+        "pending": bool(record.get("pending")),
+        "snapshot_age": round(time.time() - read, 1) if read else None,
+        "last_run": last,
+    }
