@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import selectors
 import socket
+import socketserver
 import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -132,7 +133,8 @@ class _Server(ThreadingHTTPServer):
         """One socket for both families where no address is given."""
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if self.both else 1)
-        self.socket.bind(self.server_address)
+        # Not HTTPServer's, which asks the DNS for the name of the host.
+        socketserver.TCPServer.server_bind(self)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is none of our errors."""

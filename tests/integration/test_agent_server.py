@@ -1,0 +1,122 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The small server of a node, in a namespace: what it answers from the state in force, and when that changes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import Lab
+
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
+
+TAINT = {"key": "ToBeDeletedByClusterAutoscaler"}
+CHECK = 32100
+# Runs on the node, whose loopback no other namespace reaches.
+GET = """
+import json, sys, urllib.error, urllib.request
+try:
+    answer = urllib.request.urlopen(sys.argv[1], timeout=5)
+except urllib.error.HTTPError as refused:
+    answer = refused
+except OSError:
+    print(0)
+    sys.exit()
+print(answer.status, dict(answer.headers).get("X-Load-Balancing-Endpoint-Weight", ""))
+print(answer.read().decode())
+"""
+
+
+def put(state: Path, node: str, taints: list[dict[str, str]], **options: Any) -> None:
+    """The state of a mode, as its last run left it: a Service with one endpoint, which is on ``node``."""
+    port = {"name": "plain", "protocol": "TCP", "port": 80}
+    spec = {
+        "type": "LoadBalancer",
+        "clusterIPs": ["10.96.0.11"],
+        "externalTrafficPolicy": "Local",
+        "healthCheckNodePort": CHECK,
+        "ports": [{**port, "nodePort": 30001}],
+    }
+    endpoint = {"addresses": ["10.128.1.1"], "conditions": {"ready": True}, "nodeName": node}
+    objects = [
+        {"kind": "Node", "metadata": {"name": "node-a"}, "spec": {"taints": taints}},
+        {"kind": "Service", "metadata": {"namespace": "shop", "name": "front"}, "spec": spec},
+        {
+            "kind": "EndpointSlice",
+            "metadata": {"namespace": "shop", "name": "f", "labels": {"kubernetes.io/service-name": "front"}},
+            "addressType": "IPv4",
+            "ports": [{"name": "plain", "protocol": "TCP", "port": 9000}],
+            "endpoints": [endpoint],
+        },
+    ]
+    (state / "nftables.jsonl.gz").write_bytes(snapshot.dump(snapshot.build(objects)))
+    (state / "nftables.json").write_text(json.dumps({"options": {"node_name": "node-a", **options}}))
+
+
+@pytest.fixture
+def get(lab: Lab, checkout: Path, tmp_path: Path) -> Any:
+    """The server of node-a -> asks it for a URL until it answers with a status: (weight, body)."""
+    program = tmp_path / "agent.pyz"
+    build = checkout / "roles" / "service_resync" / "files" / "build_agent.py"
+    subprocess.run([sys.executable, str(build), str(checkout / "plugins" / "module_utils"), str(program)], check=True)
+    (tmp_path / "agent.json").write_text(json.dumps({"state_dir": str(tmp_path), "run_dir": str(tmp_path / "run")}))
+    enter = ["ip", "netns", "exec", lab.node("node-a").netns]
+    python = [*enter, "/usr/bin/python3"]
+    server = subprocess.Popen([*python, str(program), "--config", str(tmp_path / "agent.json"), "serve"])
+
+    def ask(url: str, status: int) -> tuple[str, str]:
+        deadline = time.monotonic() + 60
+        while True:
+            said = subprocess.run([*python, "-c", GET, url], capture_output=True, text=True, check=False).stdout
+            head, _line, body = said.partition("\n")
+            if head.split(" ")[0] == str(status) or time.monotonic() > deadline:
+                assert head.split(" ")[0] == str(status), (url, said)
+                return head.partition(" ")[2], body
+            time.sleep(0.2)
+
+    yield ask
+    server.terminate()
+    assert server.wait(20) == 0
+
+
+def test_the_server_answers_from_the_state_in_force(
+    get: Callable[[str, int], tuple[str, str]], lab: Lab, tmp_path: Path
+) -> None:
+    address = lab.node("node-a").ips[0]
+    # Nothing was programmed yet.
+    get("http://127.0.0.1:10256/healthz", 503)
+    put(tmp_path, "node-a", [])
+    weight, body = get(f"http://{address}:{CHECK}/", 200)
+    assert weight == "1"
+    service = {"namespace": "shop", "name": "front"}
+    assert json.loads(body) == {"service": service, "localEndpoints": 1, "serviceProxyHealthy": True}
+    get(f"http://[{lab.node('node-a').ips[1]}]:{CHECK}/", 200)
+    assert json.loads(get("http://127.0.0.1:10256/healthz", 200)[1])["nodeEligible"] is True
+    # The endpoint moves, and the node is about to go: nobody is to start it anew for that.
+    put(tmp_path, "node-b", [TAINT])
+    assert json.loads(get(f"http://127.0.0.1:{CHECK}/", 503)[1])["localEndpoints"] == 0
+    assert json.loads(get("http://127.0.0.1:10256/healthz", 503)[1])["nodeEligible"] is False
+    get("http://127.0.0.1:10256/livez", 200)
+    assert 'no_local_endpoints{traffic_policy="external"} 1\n' in get("http://127.0.0.1:10249/metrics", 200)[1]
+    # Node ports are served on one address only.
+    put(tmp_path, "node-a", [], nodeport_addresses=[f"{address}/32"])
+    get(f"http://{address}:{CHECK}/", 200)
+    get(f"http://127.0.0.1:{CHECK}/", 0)
+
+
+def test_an_update_that_fails_for_long_is_told(get: Callable[[str, int], tuple[str, str]], tmp_path: Path) -> None:
+    put(tmp_path, "node-a", [])
+    (tmp_path / "last-run.json").write_text(json.dumps({"result": "failed", "failing_since": time.time() - 1}))
+    get(f"http://127.0.0.1:{CHECK}/", 200)
+    (tmp_path / "last-run.json").write_text(json.dumps({"result": "failed", "failing_since": time.time() - 121}))
+    assert json.loads(get(f"http://127.0.0.1:{CHECK}/", 503)[1])["serviceProxyHealthy"] is False
+    get("http://127.0.0.1:10256/livez", 503)
