@@ -21,6 +21,9 @@ description:
     be read as a whole, the task fails and the old snapshot stays.
   - Lists are read page by page. A list that lapses while it is read (410) is started again; 429, 5xx and broken
     connections are tried again with growing pauses, or after the time that the API server asks for.
+  - Where the snapshot is of the same API server and the same options, the API server is first asked what happened
+    since. Only if something did that a snapshot would show, or if it does not know any more, the lists are read again.
+    Without the right to watch they always are.
   - Beside the snapshot stands a small file with the name O(dest) and C(.source.json) appended. It says where and when
     the state was read. It is written after each successful read and does not count as a change, because the snapshot
     stays the same.
@@ -89,6 +92,20 @@ options:
         refused. This guards against an empty or half answer. V(100) switches the guard off.
     type: int
     default: 50
+  on_unreachable:
+    description:
+      - What to do if the API server can't be reached, does not answer in time, or is overloaded.
+      - V(fail) is an error. V(keep) takes the snapshot that is there, says so in a warning and in RV(outage), and is an
+        error only if there is none. In both cases the snapshot stays as it is.
+      - Missing rights and wrong credentials are errors in any case.
+    type: str
+    choices: [fail, keep]
+    default: fail
+  max_age_seconds:
+    description:
+      - Beyond this age of the state, RV(too_old) is true and a warning tells it. V(0) is no limit.
+    type: int
+    default: 0
   cluster_ip_ranges:
     description:
       - For O(source=manifests), the ranges of ClusterIPs, at most one a family, for example V(10.96.0.0/12). The first
@@ -265,10 +282,27 @@ resource_versions:
   type: dict
   sample: {services: "4711", endpointslices: "4712"}
 age:
-  description: Seconds since the state was read from its cluster.
+  description: Seconds since the state was read from its cluster, or a watch showed that nothing had changed.
   returned: success
   type: int
   sample: 0
+too_old:
+  description: Whether that is more than O(max_age_seconds).
+  returned: success
+  type: bool
+  sample: false
+read_by:
+  description:
+    - How an API server was read. V(watch) if nothing had changed, V(list) if the lists were read, V(kept) if it could
+      not be reached; empty if O(source) is not V(cluster).
+  returned: success
+  type: str
+  sample: watch
+outage:
+  description: Why the API server could not be read, if RV(read_by) is V(kept); otherwise empty.
+  returned: success
+  type: str
+  sample: ""
 """
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -308,6 +342,8 @@ def main() -> None:
         max_removed_percent={"type": "int", "default": 50},
         cluster_ip_ranges={"type": "list", "elements": "str", "default": []},
         node_port_range={"type": "str", "default": ""},
+        on_unreachable={"type": "str", "choices": ["fail", "keep"], "default": "fail"},
+        max_age_seconds={"type": "int", "default": 0},
     )
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
     check_libraries(module)

@@ -151,7 +151,7 @@ def test_the_shipped_role_suffices_and_each_right_of_it_is_needed(rights: Rights
     result = eventually(lambda: refresh(wanted))
     assert result["counts"]["services"] == 21
     rules = yaml.safe_load((CLUSTER_ROLES / "clusterrole.yaml").read_text())["rules"]
-    assert all(rule["verbs"] == ["list"] for rule in rules)
+    assert all(rule["verbs"] == ["list", "watch"] for rule in rules)
     found = []
     for missing, others in one_right_less(rules):
         rights.set_rules(others)
@@ -273,6 +273,30 @@ def test_the_guard_stands_before_a_cluster_that_lost_its_services(filled: Contro
     with pytest.raises(GuardError, match="lacks 20 of 21 Services"):
         refresh(options(filled, dest, namespaces=["default"]))
     assert dest.read_bytes() == before
+
+
+# ---------------------------------------------------------------------------------------------------------- watches
+
+
+def test_a_real_server_tells_what_happened_since(filled: ControlPlane, dest: Path) -> None:
+    wanted = options(filled, dest)
+    first = refresh(wanted)
+    assert refresh(wanted)["read_by"] == "watch"
+    path = path_of("Service", "shop", "good-3")
+    for body, read_by in (
+        ({"metadata": {"annotations": {"somebody/note": "x"}}}, "watch"),
+        ({"spec": {"sessionAffinity": "ClientIP"}}, "list"),
+        ({"spec": {"sessionAffinity": "None"}}, "list"),
+    ):
+        # At once: what was changed before the run is seen by it.
+        filled.api.call("PATCH", path, body, "application/merge-patch+json")
+        found = refresh(wanted)
+        assert found["read_by"] == read_by, body
+        assert found["changed"] == (read_by == "list")
+    assert found["digest"] == first["digest"]
+    after = refresh(wanted)
+    assert (after["read_by"], after["changed"]) == ("watch", False)
+    assert after["resource_versions"]["services"] != first["resource_versions"]["services"]
 
 
 # -------------------------------------------------------------------------------------------------------- the role
@@ -439,3 +463,16 @@ def test_an_outage_leaves_the_snapshot_and_ends_by_itself(filled: ControlPlane, 
     finally:
         filled.start_api()
     assert refresh(options(filled, dest))["digest"] == digest
+
+
+def test_a_server_that_began_anew_does_not_know_and_is_listed(filled: ControlPlane, dest: Path) -> None:
+    wanted = options(filled, dest)
+    digest = refresh(wanted)["digest"]
+    note = Path(f"{dest}.source.json")
+    told = json.loads(note.read_text())
+    note.write_text(json.dumps({**told, "resource_versions": dict.fromkeys(told["resource_versions"], "1")}))
+    filled.stop_api()
+    filled.start_api()
+    found = refresh(wanted)
+    assert (found["read_by"], found["digest"]) == ("list", digest)
+    assert refresh(wanted)["read_by"] == "watch"

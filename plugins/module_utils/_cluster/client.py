@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
@@ -26,11 +26,13 @@ MAX_MESSAGE = 400
 
 
 class ClusterError(ServicenetError):
-    """An API server can't be used; ``status`` is its HTTP status, 0 if it gave none."""
+    """An API server can't be used; ``status`` is its HTTP status, 0 if it gave none. ``unreachable``: it is down or
+    overloaded, as far as one can tell, and what is wrong is not what was asked of it."""
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    def __init__(self, message: str, status: int = 0, unreachable: bool = False) -> None:
         super().__init__(message)
         self.status = status
+        self.unreachable = unreachable
 
 
 class ConnectionFailedError(Exception):
@@ -58,18 +60,57 @@ class Transport(Protocol):
         """Raises ``ConnectionFailedError`` if no answer comes."""
 
 
+class Streams(Protocol):
+    """Sends one request whose answer comes bit by bit."""
+
+    def __call__(
+        self, path: str, query: Mapping[str, str], headers: Mapping[str, str], /
+    ) -> tuple[int, Iterator[bytes]]:
+        """The status, as soon as it is there, and what follows. Raises ``ConnectionFailedError``, the iterator too."""
+
+
 class Client:
     """An API server.
 
     :param transport: sends one request.
     :param server: its URL, for messages.
     :param sleep: waits for some seconds.
+    :param streams: sends a request for a watch; without it there is no ``watch``.
     """
 
-    def __init__(self, transport: Transport, server: str, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        server: str,
+        sleep: Callable[[float], None] = time.sleep,
+        streams: Streams | None = None,
+    ) -> None:
         self._transport = transport
         self.server = server
         self._sleep = sleep
+        self._streams = streams
+
+    def watch(self, resource: Resource, namespace: str, version: str, seconds: int) -> Iterator[bytes]:
+        """What happened since a resource version, for at most that many seconds, as bytes of JSON lines.
+
+        The first item is empty and comes with the answer. Nothing is tried again; raises ``ClusterError``.
+        """
+        if self._streams is None:
+            raise ClusterError(f"The API server {self.server} can't be watched by this client.")
+        query = {
+            "watch": "1",
+            "resourceVersion": version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(seconds),
+        }
+        try:
+            status, data = self._streams(resource.path(namespace), query, {"Accept": "application/json"})
+            if status != 200:
+                raise ClusterError(f"The API server {self.server} answers {status} to watch {resource.shown}.", status)
+            yield b""
+            yield from data
+        except ConnectionFailedError as failed:
+            raise ClusterError(f"The API server {self.server} {failed}.", 0, not failed.passing) from None
 
     def request(
         self,
@@ -98,7 +139,7 @@ class Client:
                 answer = self._transport(METHODS[verb], resource.path(namespace, name), query or {}, headers, data)
             except ConnectionFailedError as failed:
                 if not (failed.passing and reading and remaining):
-                    raise ClusterError(f"The API server {self.server} {failed}.") from None
+                    raise ClusterError(f"The API server {self.server} {failed}.", 0, True) from None
             else:
                 if answer.status < 300:
                     return answer.data
@@ -128,7 +169,8 @@ class Client:
             text = f"answers {answer.status} to {action}."
         if said and answer.status != 401:
             text += f" It said: {said.rstrip('.')}."
-        return ClusterError(f"The API server {self.server} {text}", answer.status)
+        down = answer.status == 429 or answer.status >= 500
+        return ClusterError(f"The API server {self.server} {text}", answer.status, down)
 
 
 def _message(data: bytes) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -66,7 +66,8 @@ def connect(options: Options) -> Client:
         api = kubernetes.client.ApiClient(configuration)
     except (OSError, ValueError) as wrong:
         raise OptionError(f"The connection to {configuration.host} can't be set up: {wrong}.") from None
-    return Client(_Pool(api, options), str(configuration.host))
+    pool = _Pool(api, options)
+    return Client(pool, str(configuration.host), streams=pool.stream)
 
 
 def _configuration(options: Options) -> Any:
@@ -117,18 +118,39 @@ class _Pool:
     def __call__(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes | None
     ) -> Answer:
-        url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
         try:
-            # redirect: credentials must not follow one to another server.
-            response = self._pool.request(
-                method, url, headers={**headers, **self._credentials()}, body=body, timeout=self._timeout,
-                preload_content=False, redirect=False,
-            )  # fmt: skip
+            response = self._request(method, path, query, headers, body)
             data = response.read()
             response.release_conn()
         except (urllib3.exceptions.HTTPError, OSError) as failed:
             raise _failure(failed) from None
         return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, data)
+
+    def stream(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> tuple[int, Iterator[bytes]]:
+        """``client.Streams``: a GET whose answer is handed on as it comes."""
+        try:
+            response = self._request("GET", path, query, headers, None)
+        except (urllib3.exceptions.HTTPError, OSError) as failed:
+            raise _failure(failed) from None
+        return response.status, self._pieces(response)
+
+    @staticmethod
+    def _pieces(response: Any) -> Iterator[bytes]:
+        try:
+            # In chunks, as they are sent; what is not chunked ends at once, as an error does, or in one piece.
+            yield from response.stream(1 << 16)
+        except (urllib3.exceptions.HTTPError, OSError) as failed:
+            raise _failure(failed) from None
+
+    def _request(
+        self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes | None
+    ) -> Any:
+        url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        # redirect: credentials must not follow one to another server.
+        return self._pool.request(
+            method, url, headers={**headers, **self._credentials()}, body=body, timeout=self._timeout,
+            preload_content=False, redirect=False,
+        )  # fmt: skip
 
     def _credentials(self) -> dict[str, str]:
         if self._token is not None:

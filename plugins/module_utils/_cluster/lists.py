@@ -35,26 +35,36 @@ class Listed(NamedTuple):
     @property
     def name(self) -> str:
         """The resource, in a namespace if it was listed there: services, or shop/services."""
-        return f"{self.namespace}/{self.resource.plural}" if self.namespace else self.resource.plural
+        return _name(self.resource, self.namespace)
+
+
+def wanted_lists(namespaces: Sequence[str], pods: bool) -> list[tuple[str, Resource, str]]:
+    """The lists of a snapshot in the order of the resources: name, resource and namespace of each."""
+    return [
+        (_name(resource, namespace), resource, namespace)
+        for resource in SNAPSHOT + ((PODS,) if pods else ())
+        for namespace in (namespaces if namespaces and resource.namespaced else ("",))
+    ]
+
+
+def _name(resource: Resource, namespace: str) -> str:
+    return f"{namespace}/{resource.plural}" if namespace else resource.plural
 
 
 def read_cluster(client: Client, namespaces: Sequence[str], pods: bool, page_size: int) -> list[Listed]:
     """Reads all lists of a snapshot, in the order of the resources; raises ``ClusterError`` with all that is wrong."""
-    resources = SNAPSHOT + ((PODS,) if pods else ())
-    wanted = [
-        (resource, namespace)
-        for resource in resources
-        for namespace in (namespaces if namespaces and resource.namespaced else ("",))
-    ]
+    wanted = wanted_lists(namespaces, pods)
     with ThreadPoolExecutor(max_workers=min(len(wanted), 8)) as threads:
-        running = [threads.submit(read_list, client, resource, namespace, page_size) for resource, namespace in wanted]
+        running = [threads.submit(read_list, client, resource, space, page_size) for _name, resource, space in wanted]
     errors = [wrong for wrong in (job.exception() for job in running) if wrong is not None]
     for wrong in errors:
         if not isinstance(wrong, ClusterError):
             raise wrong
     if errors:
         # The same sentence for each list (no connection, wrong token) is said once, a missing right for each resource.
-        raise ClusterError(" ".join(dict.fromkeys(str(wrong) for wrong in errors)), getattr(errors[0], "status", 0))
+        said = " ".join(dict.fromkeys(str(wrong) for wrong in errors))
+        unreachable = all(isinstance(wrong, ClusterError) and wrong.unreachable for wrong in errors)
+        raise ClusterError(said, getattr(errors[0], "status", 0), unreachable)
     return [job.result() for job in running]
 
 

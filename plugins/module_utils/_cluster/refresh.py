@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.allocations import Allocations, Ranges
@@ -30,17 +30,19 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot
 )
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.values import LABEL
 
-from . import completion, connection, lists, manifests, stored
+from . import cluster_source, completion, connection, manifests, relevance, stored
 from .selection import Selection, chosen
 
 MAX_NAMES = 100
 MAX_WARNINGS = 200
 MAX_REFUSED = 1000
+KEEP = "keep"
 _NOTHING = Snapshot((), {"services": 0, "ready_endpoints": 0}, "")
 
 
 class Options(NamedTuple):
-    """The options of the module cluster_snapshot; ``check``: write nothing but a scratch file."""
+    """The options of the module cluster_snapshot; ``check``: write nothing but a scratch file. ``on_unreachable``: KEEP
+    or fail."""
 
     source: str
     dest: str
@@ -55,18 +57,22 @@ class Options(NamedTuple):
     check: bool
     cluster_ip_ranges: Sequence[str] = ()
     node_port_range: str = ""
+    on_unreachable: str = "fail"
+    max_age_seconds: int = 0
 
 
 class _Read(NamedTuple):
-    """What a source gave; ``read``: when, in seconds since 1970; ``allocations``: what manifests were given."""
+    """What a source gave; ``objects`` None: the old snapshot stands. ``read``: when, in seconds since 1970;
+    ``allocations``: what manifests were given; ``cluster``: how a cluster was read."""
 
-    objects: Iterable[Mapping[str, Any]]
+    objects: Iterable[Mapping[str, Any]] | None
     details: dict[str, Any]
     resource_versions: dict[str, str]
     read: float
     allocations: Allocations | None = None
     warnings: Sequence[str] = ()
     refused: Sequence[ObjectError] = ()
+    cluster: cluster_source.Found | None = None
 
 
 def refresh(options: Options) -> dict[str, Any]:
@@ -77,13 +83,13 @@ def refresh(options: Options) -> dict[str, Any]:
     _check(options)
     refused: list[ObjectError] = []
     warnings: list[str] = []
-    new, source = _build(options, refused)
+    old = _old(options.dest, warnings)
+    new, source = _build(options, old, refused)
     refused.extend(new.refused)
     # What the completion of manifests refuses is mostly refused here as well; once is enough.
     named = {(wrong.kind, wrong.key) for wrong in new.refused}
     refused.extend(wrong for wrong in source.refused if (wrong.kind, wrong.key) not in named)
     warnings.extend(source.warnings)
-    old = _old(options.dest, warnings)
     if old is not None:
         guard(old, new, options.max_removed_percent)
     elif options.source == "manifests" and not new.lines:
@@ -94,7 +100,18 @@ def refresh(options: Options) -> dict[str, Any]:
     if len(refused) > MAX_WARNINGS:
         warnings.append(f"Left out as well: {len(refused) - MAX_WARNINGS} more objects.")
     changed = old is None or old.digest != new.digest
-    path = _write(options, new, source, changed)
+    path = _write(options, new, source, changed, refused)
+    age = max(0, int(time.time() - source.read))
+    by = source.cluster.by if source.cluster is not None else ""
+    reason = source.cluster.reason if source.cluster is not None else ""
+    too_old = 0 < options.max_age_seconds < age
+    if by == cluster_source.KEPT:
+        warnings.insert(0, f"{reason} The snapshot of {_ago(age)} ago is used on.")
+    if too_old:
+        warnings.append(
+            f"The snapshot is {_ago(age)} old, and max_age_seconds allows {_ago(options.max_age_seconds)}: endpoints"
+            " that came or went since then are not known."
+        )
     found = differences(old or _NOTHING, new)
     return {
         "changed": changed,
@@ -107,7 +124,10 @@ def refresh(options: Options) -> dict[str, Any]:
         "refused_total": len(refused),
         "source": source.details,
         "resource_versions": source.resource_versions,
-        "age": max(0, int(time.time() - source.read)),
+        "age": age,
+        "too_old": too_old,
+        "read_by": by,
+        "outage": reason,
         "warnings": warnings,
         "diff": {"prepared": _diff(found)},
     }
@@ -119,6 +139,7 @@ def _check(options: Options) -> None:
         ("page_size", options.page_size, 1, 100_000),
         ("max_removed_percent", options.max_removed_percent, 0, 100),
         ("timeout", int(options.auth.timeout), 1, 3600),
+        ("max_age_seconds", options.max_age_seconds, 0, 10**9),
     ):
         if not low <= value <= high:
             raise OptionError(f"{name} must be from {low} to {high}, not {value}.")
@@ -129,24 +150,47 @@ def _check(options: Options) -> None:
         raise OptionError("manifests must name a file or a directory if source is manifests.")
 
 
-def _build(options: Options, refused: list[ObjectError]) -> tuple[Snapshot, _Read]:
+def _build(options: Options, old: Snapshot | None, refused: list[ObjectError]) -> tuple[Snapshot, _Read]:
     # Before anything is read: a wrong expression must not cost a look at the cluster.
     selection = Selection(options.select) if options.select else None
-    readers = {"cluster": _from_cluster, "manifests": _from_manifests, "file": _from_file}
-    source = readers[options.source](options, refused)
-    return build(chosen(source.objects, options.namespaces, selection, options.pods, refused)), source
+
+    def choose(objects: Iterable[Mapping[str, Any]], into: list[ObjectError]) -> Iterator[Mapping[str, Any]]:
+        return chosen(objects, options.namespaces, selection, options.pods, into)
+
+    if options.source == "cluster":
+        source = _from_cluster(options, old, choose, refused)
+    else:
+        source = (_from_manifests if options.source == "manifests" else _from_file)(options, refused)
+    if source.objects is None and old is not None:
+        return old, source
+    return build(choose(source.objects or (), refused)), source
 
 
-def _from_cluster(options: Options, refused: list[ObjectError]) -> _Read:
-    client = connection.connect(options.auth)
-    read = time.time()
-    found = lists.read_cluster(client, options.namespaces, options.pods, options.page_size)
-    return _Read(
-        (raw for listed in found for raw in lists.objects_of(listed, client.server, refused)),
-        {"type": "cluster", "server": client.server},
-        {listed.name: listed.resource_version for listed in found},
-        read,
+def _from_cluster(
+    options: Options, old: Snapshot | None, choose: relevance.Choose, refused: list[ObjectError]
+) -> _Read:
+    keep = options.on_unreachable == KEEP
+    found = cluster_source.find(
+        cluster_source.Wanted(
+            options.auth,
+            options.dest,
+            options.namespaces,
+            options.pods,
+            options.page_size,
+            choose,
+            _asked(options),
+            old,
+            keep,
+        ),
+        refused,
     )
+    details = cluster_source.details_of(found)
+    return _Read(found.objects, details, found.versions, found.read, refused=found.refused, cluster=found)
+
+
+def _asked(options: Options) -> dict[str, Any]:
+    """What decides which objects get into a snapshot, besides the server."""
+    return {"namespaces": list(options.namespaces), "pods": options.pods, "select": options.select or ""}
 
 
 def _from_manifests(options: Options, refused: list[ObjectError]) -> _Read:
@@ -174,7 +218,7 @@ def _old(dest: str, warnings: list[str]) -> Snapshot | None:
         return None
 
 
-def _write(options: Options, new: Snapshot, source: _Read, changed: bool) -> str:
+def _write(options: Options, new: Snapshot, source: _Read, changed: bool, refused: Sequence[ObjectError]) -> str:
     """Writes what has to be written and returns the path of a file that holds the new snapshot."""
     if options.check:
         return stored.write_scratch(dump(new)) if changed else options.dest
@@ -183,14 +227,14 @@ def _write(options: Options, new: Snapshot, source: _Read, changed: bool) -> str
         completion.save_allocations(options.dest, source.allocations)
     if changed:
         stored.write_file(options.dest, dump(new))
-    if source.details.get("path") != options.dest:
-        # When the cluster was last seen is of use even if it has not changed since; the snapshot stays the same.
-        note = {
-            "source": source.details,
-            "read": source.read,
-            "digest": new.digest,
-            "resource_versions": source.resource_versions,
-        }
+    # When the cluster was last seen is of use even if it has not changed since; the snapshot stays the same.
+    if source.cluster is not None and source.cluster.by != cluster_source.KEPT:
+        # Too many to be told from the note next time: then the lists are read again.
+        asked = _asked(options) if len(refused) <= MAX_REFUSED else {}
+        note = cluster_source.note_of(source.cluster, new.digest, asked, refused[:MAX_REFUSED])
+        stored.write_note(options.dest, note)
+    elif source.cluster is None and source.details.get("path") != options.dest:
+        note = {"source": source.details, "read": source.read, "digest": new.digest, "resource_versions": {}}
         stored.write_note(options.dest, note)
     return options.dest
 
@@ -198,6 +242,14 @@ def _write(options: Options, new: Snapshot, source: _Read, changed: bool) -> str
 def _missing(namespaces: Iterable[str], new: Snapshot) -> list[str]:
     present = set(new.of_kind("Namespace"))
     return [f"There is no namespace {name}, which namespaces names." for name in namespaces if name not in present]
+
+
+def _ago(seconds: int) -> str:
+    """A length of time for people."""
+    for name, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {name}"
+    return f"{seconds} seconds"
 
 
 def _capped(names: Sequence[str]) -> dict[str, Any]:

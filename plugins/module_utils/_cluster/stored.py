@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import (
@@ -43,8 +43,13 @@ def load_file(path: str) -> Snapshot:
 
 def objects_of(snapshot: Snapshot, path: str) -> Iterator[dict[str, Any]]:
     """The objects of a snapshot as an API server would give them: a Service and its slices apart."""
+    return objects_of_lines(snapshot.lines, path)
+
+
+def objects_of_lines(lines: Iterable[bytes], path: str) -> Iterator[dict[str, Any]]:
+    """The same for some of its lines."""
     try:
-        for line in snapshot.lines:
+        for line in lines:
             raw = json.loads(line)
             pieces = raw.pop("endpointSlices", [])
             yield raw
@@ -120,15 +125,21 @@ def write_note(path: str, note: Mapping[str, Any]) -> None:
     write_file(note_path(path), (json.dumps(note, indent=2, sort_keys=True) + "\n").encode())
 
 
-def read_time(path: str) -> float:
-    """When the state in a snapshot was read, in seconds since 1970; without its note, when the file was written."""
+def read_note(path: str) -> dict[str, Any]:
+    """The note of a snapshot; {} if there is none that can be read."""
     try:
         with open(note_path(path), "rb") as stream:
-            read = json.loads(stream.read())["read"]
-        if isinstance(read, (int, float)) and not isinstance(read, bool):
-            return float(read)
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+            note = json.loads(stream.read())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def read_time(path: str) -> float:
+    """When the state in a snapshot was read, in seconds since 1970; without its note, when the file was written."""
+    read = read_note(path).get("read")
+    if isinstance(read, (int, float)) and not isinstance(read, bool):
+        return float(read)
     try:
         return os.stat(path).st_mtime
     except OSError as wrong:

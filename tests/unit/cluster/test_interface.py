@@ -67,4 +67,4 @@ def test_the_shipped_rights_are_what_is_read(file: str, resources: tuple[Resourc
     rules = load(ROLE / "files" / file)["rules"]
     granted = {(group, name) for rule in rules for group in rule["apiGroups"] for name in rule["resources"]}
     assert granted == {(resource.group, resource.plural) for resource in resources}
-    assert {verb for rule in rules for verb in rule["verbs"]} == {"list"}
+    assert {verb for rule in rules for verb in rule["verbs"]} == {"list", "watch"}
