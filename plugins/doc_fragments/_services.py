@@ -114,6 +114,12 @@ options:
       - Where the lock against two runs is.
     type: path
     default: /run/servicenet
+  snapshot_digest:
+    description:
+      - The digest of the snapshot that the node is to serve. If O(snapshot) has another one or can't be read, nothing
+        is done but to return RV(ignore:snapshot_wanted), so that a snapshot is copied only to nodes that lack it.
+    type: str
+    default: ""
   lock_timeout:
     description:
       - How many seconds to wait for another run to end.

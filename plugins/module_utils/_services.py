@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Sequence
 
 from ._core import live
 from ._core import settings as settings_of
-from ._core.errors import OptionError, ServicenetError
+from ._core.errors import OptionError, ServicenetError, SnapshotError
 from ._core.passes import Pass
 from ._core.preflight import problems
 from ._core.preflight_model import PreflightOptions, Report
@@ -27,13 +27,14 @@ from ._node import addresses, files, left_by_kube_proxy, preflight_facts
 from ._node.iptables_tool import LEGACY, loaded_tables
 from ._node.others import RULES
 from ._node.runner import MissingToolError, Runner
-from ._runner import MOST_NAMED, Inspection, Mode, Outcome, Request, absent, inspect, present
+from ._runner import MOST_NAMED, Inspection, Mode, Outcome, Request, absent, inspect, load, present
 
 FAMILIES = {"ipv4": 4, "ipv6": 6}
 
 # The options in the words of Ansible: their types, choices and defaults.
 ARGUMENTS: dict[str, Any] = {
     "snapshot": {"type": "path", "default": "/var/lib/servicenet/snapshot.jsonl.gz"},
+    "snapshot_digest": {"type": "str", "default": ""},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "node_name": {"type": "str"},
     "zone": {"type": "str"},
@@ -75,7 +76,7 @@ ARGUMENTS: dict[str, Any] = {
 
 # What says nothing about the rules themselves.
 NOT_RECORDED = (
-    *("snapshot", "state", "max_removed_percent", "state_dir", "run_dir", "lock_timeout"),
+    *("snapshot", "snapshot_digest", "state", "max_removed_percent", "state_dir", "run_dir", "lock_timeout"),
     "remove_kube_proxy",
 )
 
@@ -194,6 +195,16 @@ def request(name: str, params: dict[str, Any], make_mode: MakeMode, run: Runner,
         params["max_removed_percent"],
         params["lock_timeout"],
     )
+
+
+def lacks_snapshot(params: dict[str, Any]) -> bool:
+    """Is a snapshot asked for by its digest, and the file on the node is another one, broken or missing?"""
+    if not params["snapshot_digest"] or params["state"] != "present":
+        return False
+    try:
+        return bool(load(params["snapshot"]).digest != params["snapshot_digest"])
+    except SnapshotError:
+        return True
 
 
 def program(name: str, params: dict[str, Any], make_mode: MakeMode, run: Runner, check: bool = False) -> Outcome:

@@ -17,7 +17,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ._core.errors import ServicenetError
 from ._module import finish, runner_of
 from ._runner import MOST_NAMED
-from ._services import ARGUMENTS, INFO_ARGUMENTS, MakeMode, Makers, info, program
+from ._services import ARGUMENTS, INFO_ARGUMENTS, MakeMode, Makers, info, lacks_snapshot, program
 
 
 def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[dict[str, Any]], MakeMode]) -> None:
@@ -29,6 +29,8 @@ def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[di
     gc.disable()
     module = AnsibleModule({**ARGUMENTS, **own_arguments}, supports_check_mode=True)
     params = module.params
+    if lacks_snapshot(params):
+        module.exit_json(changed=False, mode=name, drift=[], snapshot_wanted=True)
     try:
         outcome = program(name, params, make_mode(params), runner_of(module), module.check_mode)
     except ServicenetError as error:
@@ -36,6 +38,7 @@ def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[di
     result: dict[str, Any] = {
         "changed": outcome.changed,
         "mode": name,
+        "snapshot_wanted": False,
         "drift": outcome.drift[:MOST_NAMED],
         **outcome.facts,
     }

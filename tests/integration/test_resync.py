@@ -1,0 +1,99 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The playbook `resync` on two nodes: what it repairs and in how few tasks, and an API server that is down."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import ControlPlane, Lab
+from lab.cluster import manifest_objects
+from lab.playbooks import PlaybookRun
+
+WEB = "10.96.0.10"
+BUILT_IN = ("default", "kube-system")
+
+
+class Cluster:
+    """The lab with an API server that holds its manifests, endpoints included."""
+
+    def __init__(self, lab: Lab, plane: ControlPlane) -> None:
+        self.lab, self.plane = lab, plane
+        self.inventory = lab.inventory(
+            cluster_snapshot_source="cluster",
+            cluster_snapshot_kubeconfig=str(plane.kubeconfig()),
+            service_endpoints_kubeconfig=str(plane.kubeconfig()),
+            service_proxy_mode="nftables",
+        )
+        self.note = Path(lab.directory / "snapshot.jsonl.gz.source.json")
+
+    def resync(self, *options: str, check: bool = True, **variables: Any) -> PlaybookRun:
+        return self.lab.playbook("resync", variables, *options, inventory=self.inventory, check=check)
+
+    def who(self) -> set[str]:
+        """Who answers behind shop/web, from a Pod of each node."""
+        found: Counter[str] = Counter()
+        for client in ("pod-a3", "pod-b3"):
+            answers = self.lab.probe(client, WEB, 9000, count=12, timeout=0.3)
+            found += answers.who + answers.failures
+        return set(found)
+
+
+@pytest.fixture(scope="module")
+def cluster(lab: Lab, control_plane: ControlPlane) -> Cluster:
+    control_plane.api.create_all(raw for raw in manifest_objects() if raw["metadata"]["name"] not in BUILT_IN)
+    made = Cluster(lab, control_plane)
+    lab.playbook(
+        "endpoints", {"service_endpoints_kubeconfig": str(control_plane.kubeconfig())}, inventory=made.inventory
+    )
+    made.resync()
+    return made
+
+
+def test_nothing_changed_is_one_task_on_a_node(cluster: Cluster) -> None:
+    everybody = cluster.who()
+    assert everybody
+    assert "drop" not in everybody
+    run = cluster.resync()
+    assert set(run.changed.values()) == {0}
+    assert "Hand the node the snapshot" not in run.output.replace("Hand the node the snapshot and program it", "")
+    assert json.loads(cluster.note.read_text())["source"]["type"] == "cluster"
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["API server up", "API server down"])
+def test_lost_rules_are_back_after_one_resync(cluster: Cluster, down: bool) -> None:
+    """All rules are gone, as after a reboot or another program's flush; the API server may be gone for an hour, too."""
+    everybody = cluster.who()
+    if down:
+        cluster.plane.stop_api()
+        note = json.loads(cluster.note.read_text())
+        cluster.note.write_text(json.dumps({**note, "read": time.time() - 3600}))
+    try:
+        for node in cluster.lab.nodes.values():
+            node.run(["nft", "flush", "ruleset"])
+        assert cluster.who() == {"drop"}
+        run = cluster.resync()
+        assert (run.changed["node-a"], run.changed["node-b"]) == (1, 1)
+        assert cluster.who() == everybody
+        assert run.output.count("can't be reached") == (1 if down else 0)
+        assert ("The snapshot of 60 minutes ago is used on." in " ".join(run.output.split())) == down
+        if down:
+            late = cluster.resync(check=False, cluster_snapshot_max_age_seconds=1800)
+            assert late.rc == 2
+            assert sum(late.failed.values()) == 1
+            assert "cluster_snapshot_max_age_seconds is 1800" in " ".join(late.output.split())
+            assert late.output.count("fatal: ") == 1
+            ended = cluster.resync(check=False, servicenet_on_unreachable="fail")
+            assert ended.rc == 2
+            assert sum(ended.failed.values()) == 1
+            assert cluster.who() == everybody
+    finally:
+        if down:
+            cluster.plane.start_api()
