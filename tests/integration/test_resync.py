@@ -97,3 +97,38 @@ def test_lost_rules_are_back_after_one_resync(cluster: Cluster, down: bool) -> N
     finally:
         if down:
             cluster.plane.start_api()
+
+
+def test_a_change_reaches_the_nodes_and_check_mode_leaves_them(cluster: Cluster) -> None:
+    everybody = cluster.who()
+    (name,) = [
+        one["metadata"]["name"]
+        for one in cluster.plane.api.list("EndpointSlice", "shop")
+        if one["metadata"]["labels"].get("kubernetes.io/service-name") == "web" and one["addressType"] == "IPv4"
+    ]
+    path = f"/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/{name}"
+    whole = cluster.plane.api.call("GET", path)
+    fewer = {"endpoints": whole["endpoints"][:1]}
+    cluster.plane.api.call("PATCH", path, fewer, "application/merge-patch+json")
+    try:
+        shown = cluster.resync("--check", "--diff")
+        assert "~ shop/web" in shown.output
+        assert cluster.who() == everybody
+        cluster.resync()
+        assert len(cluster.who()) == 1
+        # A batch that is not well ends the roll-out: the second node keeps what it has.
+        cluster.plane.api.call("PATCH", path, {"endpoints": whole["endpoints"]}, "application/merge-patch+json")
+        cluster.lab.node("node-a").run(["mount", "--bind", "/bin/false", "/usr/sbin/nft"])
+        try:
+            staged = cluster.resync(check=False, servicenet_serial=[1, "100%"])
+        finally:
+            cluster.lab.node("node-a").run(["umount", "/usr/sbin/nft"])
+        assert staged.rc == 2
+        assert staged.failed["node-a"] == 1
+        assert "node-b" not in staged.changed
+        assert len({*cluster.lab.probe("pod-b3", WEB, 9000, count=12).who}) == 1
+    finally:
+        cluster.plane.api.call("PATCH", path, {"endpoints": whole["endpoints"]}, "application/merge-patch+json")
+    staged = cluster.resync(servicenet_serial=[1, "100%"], servicenet_verify=True)
+    assert staged.failed == {"node-a": 0, "node-b": 0}
+    assert cluster.who() == everybody
