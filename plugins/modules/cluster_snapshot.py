@@ -19,6 +19,8 @@ description:
     case Secrets or the contents of Pods. It shows the topology of the cluster, so its mode is C(0640).
   - An object that is broken or hostile is left out with a warning that names it; all others go on. If the source can't
     be read as a whole, the task fails and the old snapshot stays.
+  - With O(source=manifests) the hosts of O(inventory) are among the endpoints. With another source they come from there
+    and O(inventory) changes nothing.
   - Lists are read page by page. A list that lapses while it is read (410) is started again; 429, 5xx and broken
     connections are tried again with growing pauses, or after the time that the API server asks for.
   - Where the snapshot is of the same API server and the same options, the API server is first asked what happened
@@ -125,6 +127,7 @@ options:
     default: ""
 extends_documentation_fragment:
   - kubenode.servicenet._cluster
+  - kubenode.servicenet._inventory
 attributes:
   check_mode:
     description: Can run in check mode and return what it would change, without changing it.
@@ -307,7 +310,11 @@ outage:
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.arguments import auth_arguments, auth_options
+from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.arguments import (
+    auth_arguments,
+    auth_options,
+    inventory_arguments,
+)
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.connection import KUBERNETES_IMPORT_ERROR
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.refresh import Options, refresh
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.selection import JMESPATH_IMPORT_ERROR
@@ -344,6 +351,7 @@ def main() -> None:
         node_port_range={"type": "str", "default": ""},
         on_unreachable={"type": "str", "choices": ["fail", "keep"], "default": "fail"},
         max_age_seconds={"type": "int", "default": 0},
+        inventory=inventory_arguments(),
     )
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
     check_libraries(module)

@@ -19,6 +19,8 @@ description:
   - A cluster whose own controllers keep these records is recognised, and nothing is written unless
     O(beside_controller) is set.
   - It runs on the controller, delegated to localhost; the role P(kubenode.servicenet.service_endpoints#role) does that.
+  - Hosts that are published behind a Service (O(inventory)) stay published where the option is not given; an empty list
+    removes them.
   - A pass that is cut off leaves nothing twice and nothing lost; the next one completes it.
 options:
   state:
@@ -57,67 +59,6 @@ options:
       - Write even where the cluster has a controller of its own for these records. Then every Service has both.
     type: bool
     default: false
-  inventory:
-    description:
-      - Hosts that stand behind Services without a selector. They are published as slices of their own.
-      - Without it, what was published earlier stays; an empty list removes it.
-    type: list
-    elements: dict
-    suboptions:
-      service:
-        description: The name of the Service. It must exist and have no selector.
-        type: str
-        required: true
-      namespace:
-        description: Its namespace.
-        type: str
-        default: default
-      probe:
-        description:
-          - How a host shows that it is ready. The module asks it from where it runs.
-          - V(tcp) is a connection; V(http) and V(https) a GET request that is answered with a status from 200 to 399. A
-            certificate is not checked. V(none) takes every host as ready.
-        type: str
-        choices: [tcp, http, https, none]
-        default: tcp
-      probe_port:
-        description: The port to ask. Without it, the host's first TCP port.
-        type: int
-      probe_path:
-        description: The path to ask for with O(inventory[].probe=http) and O(inventory[].probe=https).
-        type: str
-        default: /
-      probe_timeout:
-        description: Seconds to wait for a connection, and for an answer.
-        type: int
-        default: 2
-      hosts:
-        description: The hosts.
-        type: list
-        elements: dict
-        required: true
-        suboptions:
-          name:
-            description: The name of the host, for messages.
-            type: str
-          address:
-            description: Its IP address.
-            type: str
-            required: true
-          ports:
-            description:
-              - Port numbers by the name of the Service's port; the name is empty for a port without a name.
-              - Where one is missing, the Service's numeric C(targetPort) counts.
-            type: dict
-          hostname:
-            description: The name under which DNS knows the host below the Service, if it is headless.
-            type: str
-          node_name:
-            description: The name of the cluster's Node, if the host is one.
-            type: str
-          zone:
-            description: The zone of the host.
-            type: str
   workers:
     description:
       - How many Services are written at a time.
@@ -130,6 +71,7 @@ options:
     default: 500
 extends_documentation_fragment:
   - kubenode.servicenet._cluster
+  - kubenode.servicenet._inventory
 attributes:
   check_mode:
     description: Can run in check mode and return what it would change, without changing it.
@@ -218,11 +160,13 @@ skipped_for_controller:
   sample: false
 """
 
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.arguments import auth_arguments, auth_options
+from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.arguments import (
+    auth_arguments,
+    auth_options,
+    inventory_arguments,
+)
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.connection import (
     KUBERNETES_IMPORT_ERROR,
     connect,
@@ -232,28 +176,6 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors i
 
 # Between two lines of progress in the system's log.
 PROGRESS_STEP = 500
-
-
-def inventory_arguments() -> dict[str, Any]:
-    """The specification of the option inventory."""
-    host = {
-        "name": {"type": "str"},
-        "address": {"type": "str", "required": True},
-        "ports": {"type": "dict"},
-        "hostname": {"type": "str"},
-        "node_name": {"type": "str"},
-        "zone": {"type": "str"},
-    }
-    entry = {
-        "service": {"type": "str", "required": True},
-        "namespace": {"type": "str", "default": "default"},
-        "probe": {"type": "str", "choices": ["tcp", "http", "https", "none"], "default": "tcp"},
-        "probe_port": {"type": "int"},
-        "probe_path": {"type": "str", "default": "/"},
-        "probe_timeout": {"type": "int", "default": 2},
-        "hosts": {"type": "list", "elements": "dict", "required": True, "options": host},
-    }
-    return {"type": "list", "elements": "dict", "options": entry}
 
 
 def main() -> None:

@@ -63,7 +63,7 @@ def test_demo(mode: str, source: str) -> None:
     parts = said.split("The API server is stopped.")
     assert len(parts) == (2 if source == "cluster" else 1)
     for part in parts:
-        check_requests(part, BY_NAME | ({"http://warehouse/": {"outside"}} if source == "cluster" else {}))
+        check_requests(part, BY_NAME)
         assert records(part) == RECORDS
     assert not [prefix for prefix in labs() if prefix.startswith(f"sn{demo.pid}x")]
 

@@ -15,13 +15,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
 import yaml
 from collection_tree import collections_path
-from conformance.endpoints.adapter import SETTINGS
 from conformance.endpoints.builders import endpoints, node
 from integration.endpoints_lab import (
     BOTH,
@@ -53,9 +51,6 @@ BINDING = {
     "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": ROLE["metadata"]["name"]},
     "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "reader"}],
 }
-MANAGERS = SimpleNamespace(
-    slice_manager=SETTINGS.manager, mirror_manager=SETTINGS.mirror_manager, endpoints_manager=SETTINGS.manager
-)
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def start_cluster(stack: contextlib.ExitStack, keep: bool) -> ControlPlane:
 
 
 def write_inventory(lab: Lab, mode: str, plane: ControlPlane | None) -> Path:
-    """The inventory: the nodes, and for a cluster what its endpoints need, the group `warehouses` among it."""
+    """The inventory: the nodes, and the group `warehouses`, whose host stands behind a Service."""
     variables: dict[str, Any] = {
         "service_proxy_mode": mode,
         "servicenet_dns": True,
@@ -91,20 +91,20 @@ def write_inventory(lab: Lab, mode: str, plane: ControlPlane | None) -> Path:
         "cluster_dns_supervisor": "process",
         "cluster_dns_install_path": str(peer("COREDNS", "coredns")),
     }
-    if not plane:
-        return lab.inventory(**variables)
-    kubeconfig = str(plane.kubeconfig())
-    path = lab.inventory(cluster_snapshot_source="cluster", cluster_snapshot_kubeconfig=kubeconfig, **variables)
-    written = json.loads(path.read_text())
-    # For the controller as well, where the endpoints are computed.
-    written["all"]["vars"] = {
-        "servicenet_endpoints": True,
-        "service_endpoints_kubeconfig": kubeconfig,
+    everywhere: dict[str, Any] = {
         # The controller is outside of the lab and can't ask the host whether it is ready.
         "service_endpoints_from_inventory": [
             {"service": "warehouse", "namespace": "shop", "group": "warehouses", "probe": "none"}
         ],
     }
+    if plane:
+        kubeconfig = str(plane.kubeconfig())
+        variables |= {"cluster_snapshot_source": "cluster", "cluster_snapshot_kubeconfig": kubeconfig}
+        # For the controller as well, where the endpoints are computed.
+        everywhere |= {"servicenet_endpoints": True, "service_endpoints_kubeconfig": kubeconfig}
+    path = lab.inventory(**variables)
+    written = json.loads(path.read_text())
+    written["all"]["vars"] = everywhere
     written["all"]["children"]["warehouses"] = {
         "hosts": {"outside": {"service_endpoints_address": lab.client_ips[0][0]}}
     }
@@ -150,17 +150,15 @@ def ask_addresses(lab: Lab) -> list[Row]:
     ]
 
 
-def ask_names(lab: Lab, has_inventory: bool) -> list[Row]:
+def ask_names(lab: Lab) -> list[Row]:
     """Requests to names, from Pods with their search path and from a node by its own resolver."""
-    rows = [
+    return [
         ask(lab, "pod-a3", "Service's name", "http://web/", by_name=True),
         ask(lab, "pod-b3", "headless Service's name", f"http://stock:{HTTP}/", by_name=True),
         ask(lab, "pod-a3", "headless, without selector", f"http://database:{HTTP}/", by_name=True),
         ask(lab, "node-b", "Service's name", f"http://web.{SHOP}/", by_name=True),
+        ask(lab, "pod-b3", "host of the inventory", "http://warehouse/", by_name=True),
     ]
-    if has_inventory:
-        rows.append(ask(lab, "pod-b3", "host of the inventory", "http://warehouse/", by_name=True))
-    return rows
 
 
 def look_up(lab: Lab) -> list[Lookup]:
@@ -184,9 +182,9 @@ def table(lines: list[tuple[str, ...]]) -> None:
         print("  " + "  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), last]))
 
 
-def ask_everything(lab: Lab, has_inventory: bool) -> tuple[bool, list[Lookup]]:
+def ask_everything(lab: Lab) -> tuple[bool, list[Lookup]]:
     """All requests and questions, shown as tables; whether every one was answered, and the answers for names."""
-    rows = ask_addresses(lab) + ask_names(lab, has_inventory)
+    rows = ask_addresses(lab) + ask_names(lab)
     lookups = look_up(lab)
     places = {"client": "outside"}
     lines: list[tuple[str, ...]] = [("from", "asks", "", "who answered")]
@@ -225,12 +223,12 @@ def demonstrate(args: argparse.Namespace) -> bool:
         run_site(lab, inventory, "The first run")
         left = run_site(lab, inventory, "The second run")
         say(f"{REQUESTS} requests from each place.")
-        good, before = ask_everything(lab, bool(plane))
+        good, before = ask_everything(lab)
         good = good and not left
         if plane:
             plane.stop_api()
             say("The API server is stopped. The same again.")
-            still_good, after = ask_everything(lab, has_inventory=True)
+            still_good, after = ask_everything(lab)
             good = good and still_good and after == before
             say("Every name has the records that it had." if after == before else "There are other records now!")
         if args.keep:

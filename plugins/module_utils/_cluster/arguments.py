@@ -34,3 +34,25 @@ def auth_options(params: Mapping[str, Any]) -> Options:
     """The values of these options; an empty text counts as not given, so that a role can pass its variables on."""
     texts = {name: params[name] or None for name in ("kubeconfig", "context", "host", "api_key", "ca_cert")}
     return Options(validate_certs=params["validate_certs"], timeout=float(params["timeout"]), **texts)
+
+
+def inventory_arguments() -> dict[str, Any]:
+    """The specification of the option inventory."""
+    host = {
+        "name": {"type": "str"},
+        "address": {"type": "str", "required": True},
+        "ports": {"type": "dict"},
+        "hostname": {"type": "str"},
+        "node_name": {"type": "str"},
+        "zone": {"type": "str"},
+    }
+    entry = {
+        "service": {"type": "str", "required": True},
+        "namespace": {"type": "str", "default": "default"},
+        "probe": {"type": "str", "choices": ["tcp", "http", "https", "none"], "default": "tcp"},
+        "probe_port": {"type": "int"},
+        "probe_path": {"type": "str", "default": "/"},
+        "probe_timeout": {"type": "int", "default": 2},
+        "hosts": {"type": "list", "elements": "dict", "required": True, "options": host},
+    }
+    return {"type": "list", "elements": "dict", "options": entry}

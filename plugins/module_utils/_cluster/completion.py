@@ -10,13 +10,14 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.allocations import Allocations, Ranges
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_completion import Completed, complete
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import SnapshotError
 
+from .inventory import published_hosts
 from .stored import write_file
 
 
@@ -45,6 +46,13 @@ def save_allocations(snapshot: str, allocations: Allocations) -> None:
         write_file(allocations_path(snapshot), content.encode())
 
 
-def complete_manifests(objects: Iterable[dict[str, Any]], snapshot: str, ranges: Ranges) -> Completed:
-    """The objects of manifests with all that a cluster would add; writes nothing. Raises ``ServicenetError``."""
-    return complete(objects, load_allocations(snapshot), ranges)
+def complete_manifests(
+    objects: Iterable[dict[str, Any]], snapshot: str, ranges: Ranges, inventory: Sequence[Mapping[str, Any]] = ()
+) -> Completed:
+    """The objects of manifests with all that a cluster would add; writes nothing. Raises ``ServicenetError``.
+
+    :param inventory: hosts behind Services without a selector; each is asked whether it is ready.
+    """
+    given = list(objects)
+    published = published_hosts((item for item in given if item.get("kind") == "Service"), inventory, {})
+    return complete(given, load_allocations(snapshot), ranges, published=published)

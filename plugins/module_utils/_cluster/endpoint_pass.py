@@ -17,13 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_inventory import (
-    Member,
-    Published,
-    canonical_address,
-    member_ports,
-)
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_objects import read_service
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_records import Change
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoints import (
     ClusterObjects,
@@ -33,12 +26,13 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint
     plan_endpoints,
     plan_removal,
 )
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ObjectError, OptionError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ObjectError
 
 from .client import Client, ClusterError
 from .endpoint_writer import Failure, write_changes
+from .inventory import published_hosts
 from .lists import objects_of, read_list
-from .probes import Probe, probe_all
+from .probes import Probe
 from .resources import ENDPOINT_SLICES, ENDPOINTS, NODES, PODS, SERVICES, Resource
 
 # How often a pass begins anew because an object was changed by somebody else, or a write failed in passing.
@@ -174,65 +168,8 @@ def _plan(
 ) -> Plan:
     if options.state == "absent":
         return plan_removal(objects, settings)
-    published = None if options.inventory is None else _published(objects, options.inventory, probed)
+    published = None if options.inventory is None else published_hosts(objects.services, options.inventory, probed)
     return plan_endpoints(objects, settings, published)
-
-
-def _published(
-    objects: ClusterObjects, entries: Sequence[Mapping[str, Any]], probed: dict[Probe, bool]
-) -> list[Published]:
-    """The hosts of the inventory, probed; hosts that were probed in an earlier round are not asked again."""
-    services = {}
-    for item in objects.services:
-        try:
-            service = read_service(item)
-        except ObjectError:
-            # The plan names it.
-            continue
-        services[service.key] = service
-    made = []
-    for entry in entries:
-        target = services.get((entry["namespace"], entry["service"]))
-        members = []
-        for host in entry["hosts"]:
-            ports = {name or "": _number(number) for name, number in (host.get("ports") or {}).items()}
-            member = Member(
-                canonical_address(host["address"], host.get("name") or host["address"]),
-                ports,
-                True,
-                host.get("hostname") or "",
-                host.get("node_name") or "",
-                host.get("zone") or "",
-            )
-            offered = member_ports(target, member) if target else []
-            members.append((member, _probe(entry, member, offered)))
-        missing = [probe for _member, probe in members if probe is not None and probe not in probed]
-        probed.update(zip(missing, probe_all(missing)))
-        listed = [member._replace(ready=probe is not None and probed[probe]) for member, probe in members]
-        made.append(Published(entry["namespace"], entry["service"], listed))
-    return made
-
-
-def _number(value: Any) -> int:
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        number = 0
-    if not 1 <= number <= 65535:
-        raise OptionError(f"{value!r} is no port of a host of the inventory.")
-    return number
-
-
-def _probe(entry: Mapping[str, Any], member: Member, offered: Sequence[Mapping[str, Any]]) -> Probe | None:
-    """The probe of one host: the port that the entry names, else the first TCP port; None if there is none."""
-    kind = entry.get("probe") or "tcp"
-    if kind == "none":
-        return Probe(kind, member.address, 0)
-    tcp = [port["port"] for port in offered if port["protocol"] == "TCP"]
-    number = entry.get("probe_port") or (tcp[0] if tcp else None)
-    if number is None:
-        return None
-    return Probe(kind, member.address, number, entry.get("probe_path") or "/", float(entry.get("probe_timeout") or 2))
 
 
 def _failed(failures: Sequence[Failure], done: int, left: int) -> ClusterError:

@@ -59,6 +59,7 @@ class Options(NamedTuple):
     node_port_range: str = ""
     on_unreachable: str = "fail"
     max_age_seconds: int = 0
+    inventory: Sequence[Mapping[str, Any]] | None = None
 
 
 class _Read(NamedTuple):
@@ -197,7 +198,8 @@ def _from_manifests(options: Options, refused: list[ObjectError]) -> _Read:
     files = manifests.find_files(options.manifests)
     details = {"type": "manifests", "manifests": list(options.manifests), "files": len(files)}
     ranges = Ranges(options.cluster_ip_ranges, options.node_port_range)
-    done = completion.complete_manifests(manifests.read_manifests(files, refused), options.dest, ranges)
+    read = manifests.read_manifests(files, refused)
+    done = completion.complete_manifests(read, options.dest, ranges, options.inventory or ())
     return _Read(done.objects, details, {}, time.time(), done.allocations, done.warnings, done.refused)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any, Iterable, NamedTuple, Sequence
 
 from .allocations import Allocations, Ranges, allocate, check_wishes, lacks_address
+from .endpoint_inventory import Published
 from .endpoint_objects import SERVICE_NAME, Object, key_of, labels_of, read_pod, read_service
 from .endpoints import MANAGER, ClusterObjects, EndpointsSettings, applied, plan_endpoints
 from .errors import ObjectError
@@ -43,12 +44,20 @@ class Completed(NamedTuple):
     refused: list[ObjectError]
 
 
-def complete(objects: Iterable[Object], previous: Allocations, ranges: Ranges, manager: str = MANAGER) -> Completed:
+def complete(
+    objects: Iterable[Object],
+    previous: Allocations,
+    ranges: Ranges,
+    manager: str = MANAGER,
+    published: Sequence[Published] = (),
+) -> Completed:
     """Complete the objects of manifests.
 
     Services get the families, addresses and node ports that they lack. A Service that has an EndpointSlice or Endpoints
     in the manifests keeps these; for every other one with a selector the slices are computed from the Pods. Where the
     manifests have no Node at all, every Pod's Node counts as present.
+
+    Hosts that are ``published`` get slices besides, of a Service without a selector that has neither of its own.
 
     Of several objects with the same kind and name the first one counts, as in the snapshot.
 
@@ -66,8 +75,8 @@ def complete(objects: Iterable[Object], previous: Allocations, ranges: Ranges, m
     if ranges.cluster_ips or ranges.node_ports:
         allocated, allocations = allocate(services, previous, ranges)
     replaced = {id(before): after for before, after in zip(services, allocated)}
-    slices = _computed_slices([replaced.get(id(item), item) for item in readable], manager)
-    warnings = [
+    slices, said = _computed_slices([replaced.get(id(item), item) for item in readable], manager, published)
+    warnings = said + [
         f"Service {key_of(item)} has no clusterIP, and there is no range to take one from."
         for item in allocated
         if lacks_address(item)
@@ -108,8 +117,10 @@ def _is_named(meta: Any) -> bool:
     )
 
 
-def _computed_slices(readable: Sequence[Object], manager: str) -> list[Object]:
-    """The slices that the manifests lack."""
+def _computed_slices(
+    readable: Sequence[Object], manager: str, published: Sequence[Published]
+) -> tuple[list[Object], list[str]]:
+    """The slices that the manifests lack, and what is wrong with hosts that are published."""
     lists: dict[str, list[Object]] = {name: [] for name in _LISTS.values()}
     for item in readable:
         lists[_LISTS[item["kind"]]].append(item)
@@ -127,10 +138,11 @@ def _computed_slices(readable: Sequence[Object], manager: str) -> list[Object]:
     # Of the slices that are there only the names matter: no Service that is left has any.
     lists["endpointslices"] = [{"metadata": {**item["metadata"], "labels": {}}} for item in lists["endpointslices"]]
     before = ClusterObjects(**lists)
-    plan = plan_endpoints(before, EndpointsSettings(manager=manager, write="endpointslices"))
+    plan = plan_endpoints(before, EndpointsSettings(manager=manager, write="endpointslices"), published)
     after = applied(before, (change for change in plan.changes if change.action == "create"))
     given = {id(item) for item in before.endpointslices}
-    return [item for item in after.endpointslices if id(item) not in given]
+    hosts = [text for text in plan.warnings if published]
+    return [item for item in after.endpointslices if id(item) not in given], hosts
 
 
 def _namespace(item: Object) -> str:

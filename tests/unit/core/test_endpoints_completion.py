@@ -12,6 +12,7 @@ from conformance.endpoints.builders import endpoints, node, pod, service
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.allocations import Allocations, Ranges
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_completion import complete
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_inventory import Member, Published
 
 RANGES = Ranges(("10.96.0.0/12",), "30000-32767")
 
@@ -54,6 +55,24 @@ def test_given_slices_and_endpoints_are_kept() -> None:
     given["metadata"].update(name="given", labels={"kubernetes.io/service-name": "web"})
     assert slices([manifest(), pod(1), pod(2), given]) == [given]
     assert slices([manifest(), pod(1), endpoints()]) == []
+
+
+def test_published_hosts_stand_behind_a_service_without_slices_of_its_own() -> None:
+    hosts = [Published("shop", "db", [Member("10.20.9.1", {}, True, hostname="db-1"), Member("10.20.9.2", {}, False)])]
+    bare = manifest("db", selector=None, ports=[{"name": "http", "port": 80, "targetPort": 8080}])
+
+    def completed(*given):
+        return complete(given, Allocations(), RANGES, published=hosts)
+
+    (written,) = (item for item in completed(bare).objects if item["kind"] == "EndpointSlice")
+    assert written["ports"][0]["port"] == 8080
+    assert [(each["addresses"][0], each["conditions"]["ready"]) for each in written["endpoints"]] == [
+        ("10.20.9.1", True),
+        ("10.20.9.2", False),
+    ]
+    assert completed(bare).objects == completed(*reversed([bare])).objects
+    (said,) = completed(manifest("other")).warnings
+    assert "shop/db" in said
 
 
 def test_hand_written_endpoints_are_mirrored() -> None:
