@@ -29,7 +29,11 @@ check: ## Run the linters and the unit tests, less than two minutes
 
 .PHONY: test
 test: peers ## Run every level of tests; this is what CI does
-	@$(in_venv) exec python tests/run.py lint unit sanity integration conformance -- $(ARGS)
+	@$(in_venv) exec python tests/run.py lint unit sanity integration molecule conformance -- $(ARGS)
+
+.PHONY: molecule
+molecule: peers ## Run every scenario of molecule, each in its whole sequence
+	@$(in_venv) exec python tests/run.py molecule -- --durations=0 $(ARGS)
 
 .PHONY: conformance
 conformance: peers ## Compare with the real programs, every recorded case and full figures

@@ -68,6 +68,7 @@ LEVELS = {
     "unit": Level(("unit",)),
     "sanity": Level(("sanity",)),
     "integration": Level(("integration",), _no_namespaces),
+    "molecule": Level(("molecule",), _no_namespaces),
     "conformance": Level(("conformance",), lambda: _no_namespaces() or _no_peers()),
     "soak": Level(("integration", "conformance"), lambda: _no_namespaces() or _no_peers()),
 }
