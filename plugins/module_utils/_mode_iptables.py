@@ -10,7 +10,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ._core import iptables, iptables_live, text_iptables
@@ -20,6 +20,7 @@ from ._core.iptables_explain import IptablesExplainer
 from ._core.live import LiveFrontend
 from ._core.passes import Changes, Program
 from ._core.settings import Settings
+from ._core.table import PortRules
 from ._core.text_iptables import Change
 from ._node import generation
 from ._node.iptables_tool import LEGACY, NFT, IptablesTool, detect, loaded_tables
@@ -73,6 +74,14 @@ class IptablesMode:
                     if ours is not None:
                         program[iptables.container(family, table, chain)] = ours
         return program
+
+    def ours(self, program: Program) -> Program:
+        """All of it: no other mode has chains of these names."""
+        return program
+
+    def tracked(self, rules: Iterable[PortRules]) -> Iterable[PortRules]:
+        """As they are: packets go to the endpoints themselves."""
+        return rules
 
     def frontends(self, program: Program) -> list[LiveFrontend]:
         """What the leaves name."""

@@ -10,7 +10,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ._core import nftables, nftables_changes, nftables_listing, nftables_live, text_nftables
@@ -21,6 +21,7 @@ from ._core.nftables_changes import Forget
 from ._core.nftables_explain import NftablesExplainer
 from ._core.passes import Changes, Program
 from ._core.settings import Settings
+from ._core.table import PortRules
 from ._node import generation, nft_memory, nft_tool
 from ._node.nft_tool import NftTool, refused_line
 from ._node.runner import Runner
@@ -50,8 +51,8 @@ class NftablesMode:
     features: tuple[str, ...] = ()
     iptables_variant = ""
 
-    def __init__(self, settings: Settings, run: Runner) -> None:
-        self.compiler = NftablesCompiler(settings)
+    def __init__(self, settings: Settings, run: Runner, compiler: NftablesCompiler | None = None) -> None:
+        self.compiler = NftablesCompiler(settings) if compiler is None else compiler
         self.explainer = NftablesExplainer(self.compiler)
         self.tool = NftTool(run)
         self.warnings: list[str] = []
@@ -75,6 +76,18 @@ class NftablesMode:
         if before is not None and before == generation.nf_tables_generation():
             self._known = _Known(before, dict(program))
         return program
+
+    def ours(self, program: Program) -> Program:
+        """Without a table that another mode has taken over: it says so in its mark, which begins with a word."""
+        held = {
+            family: str(program.get(nftables.container(family, "table", text_nftables.TABLE))) for family in FAMILIES
+        }
+        lost = tuple(f"{family}/" for family, mark in held.items() if _taken_over(mark, self.compiler.mark))
+        return {name: content for name, content in program.items() if not name.startswith(lost)}
+
+    def tracked(self, rules: Iterable[PortRules]) -> Iterable[PortRules]:
+        """As they are: packets go to the endpoints themselves."""
+        return rules
 
     def frontends(self, program: Program) -> list[LiveFrontend]:
         """What the elements name."""
@@ -176,6 +189,12 @@ class NftablesMode:
             if name.endswith(f"/{line}"):
                 return str(new if old is None else old)
         return line
+
+
+def _taken_over(held: str, own: str) -> bool:
+    """Is the mark of a table that of another mode? Another version of the same mode is not."""
+    mode, _space, _version = held.replace("version ", "", 1).rpartition(" ")
+    return mode != own.rpartition(" ")[0] and held != "unknown version"
 
 
 def make_mode(_params: dict[str, Any]) -> Callable[[Settings, Runner], NftablesMode]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from ._core import changes as describing
@@ -26,7 +26,7 @@ from ._core.preflight_model import Report, SysctlChange
 from ._core.resolve import resolve
 from ._core.settings import Settings
 from ._core.snapshot import Snapshot
-from ._core.table import ServiceTable
+from ._core.table import PortRules, ServiceTable
 from ._node import addresses, conntrack, files, sysctl
 from ._node.lock import Lock
 from ._node.runner import MissingToolError
@@ -80,6 +80,12 @@ class Mode(Protocol):
 
     def read(self) -> Program:
         """What the node holds of ours, spelled as the compiler does."""
+
+    def ours(self, program: Program) -> Program:
+        """Of what was read that which the mode has to take away in the end: not what another mode has taken over."""
+
+    def tracked(self, rules: Iterable[PortRules]) -> Iterable[PortRules]:
+        """The rules with the backends that connection tracking sees."""
 
     def frontends(self, program: Program) -> list[LiveFrontend]:
         """What a program that was read does with each frontend."""
@@ -236,7 +242,7 @@ def absent(request: Request, mode: Mode) -> Outcome:
 def _removal(mode: Mode) -> Changes:
     """The changes that leave nothing of ours."""
     try:
-        return {name: (content, None) for name, content in mode.read().items()}
+        return {name: (content, None) for name, content in mode.ours(mode.read()).items()}
     except MissingToolError:
         return {}  # rules can't be there without the tool that writes them
 
@@ -369,7 +375,7 @@ def _apply(request: Request, plan: _Plan) -> None:
         _commit(mode, plan.steps, plan.done.after)
     if plan.changes or "pending" in plan.record:
         # A run that was killed may have committed everything, and forgotten no flow.
-        plan.warnings.extend(_forget_flows(plan.done.before, plan.done.after))
+        plan.warnings.extend(_forget_flows(*(_tracked(mode, table) for table in (plan.done.before, plan.done.after))))
     token = mode.token()
     if plan.current is None or plan.spelled_alike:
         holds = describing.refreshed(str(holds), plan.changes)
@@ -381,6 +387,10 @@ def _apply(request: Request, plan: _Plan) -> None:
     if plan.record.get("snapshot") != plan.new.digest or files.read_bytes(request.applied_path) is None:
         files.write_atomic(request.applied_path, snapshot.dump(plan.new), 0o640)
     files.write_json(request.record_path, _record_of(request, mode, plan.settings, plan.new, token, holds))
+
+
+def _tracked(mode: Mode, table: ServiceTable) -> ServiceTable:
+    return table._replace(rules=tuple(mode.tracked(table.rules)))
 
 
 def _commit(mode: Mode, steps: list[Step], table: ServiceTable) -> None:

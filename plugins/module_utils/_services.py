@@ -263,7 +263,7 @@ def info(params: dict[str, Any], makers: Makers, run: Runner) -> dict[str, Any]:
             params["state_dir"],
             "",
             lambda snapshot: settings(options, snapshot),
-            lambda compiled_by: makers[name](options)(compiled_by, run),
+            lambda compiled_by: makers[name]({**options, "state_dir": params["state_dir"]})(compiled_by, run),
             lambda _mode, _settings, _done: Report((), (), ()),
             options,
         )

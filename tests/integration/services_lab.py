@@ -46,6 +46,7 @@ VARIANTS = {
     ),
     "nftables": Variant("nftables", {}, {4: "nft", 6: "nft"}),
 }
+USERSPACE = Variant("userspace", {}, {4: "nft", 6: "nft"})
 
 
 class ServicesLab(PacketLab):
@@ -252,7 +253,7 @@ class ServicesNode:
 
     def tables(self) -> dict[str, str]:
         """The rules of the node by family and table: what one transaction changes as a whole."""
-        if self.variant.mode == "nftables":
+        if self.variant.mode in ("nftables", "userspace"):
             said = {f: self.lab.in_node("nft", "-s", "list", "table", f, "servicenet") for f in ("ip", "ip6")}
             return {family: "\n".join(sorted(_normal_nft(text).splitlines())) for family, text in said.items()}
         save = f"{self.variant.options['variant']}-save"

@@ -24,6 +24,8 @@ LAYERS = ("_core", "_node", "_cluster")
 ON_THE_CONTROLLER = ("cluster_snapshot", "endpoint_slices")
 FOR_MODULES = ("_module", "_services_module", "_dns_modules")
 MODES = ("iptables", "nftables", "ipvs", "userspace")
+# A mode whose rules are another one's, with proxies as the only endpoints.
+BUILT_ON = {"userspace": {"nftables"}}
 
 # The pure core computes and does nothing else. io and gzip are here for bytes in memory; opening is caught below.
 PURE = frozenset(
@@ -193,12 +195,18 @@ def modes_are_apart(plugins: Plugins) -> Iterator[str]:
     for source in plugins.layer("_core"):
         mode = _mode_of(source.name)
         if mode:
-            others = {other for other in map(_mode_of, plugins.reach(source.name)) if other} - {mode}
+            others = {other for other in map(_mode_of, plugins.reach(source.name)) if other} - {
+                mode,
+                *BUILT_ON.get(mode, ()),
+            }
             yield from (f"{source.shown} leads to mode {other}" for other in sorted(others))
     for source in plugins.modules():
         mode = next((mode for mode in MODES if source.name[-1] == f"{mode}_services"), None)
         if mode:
-            others = {other for other in map(_mode_of, plugins.reach(source.name)) if other} - {mode}
+            others = {other for other in map(_mode_of, plugins.reach(source.name)) if other} - {
+                mode,
+                *BUILT_ON.get(mode, ()),
+            }
             yield from (f"{source.shown} ships mode {other}" for other in sorted(others))
 
 

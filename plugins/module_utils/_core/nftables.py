@@ -69,9 +69,16 @@ class NftablesCompiler:
     """Compiles to elements. Implements ``passes.Compiler``."""
 
     version = VERSION
+    collections = text.COLLECTIONS
+    masquerades = True
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+
+    @property
+    def mark(self) -> str:
+        """What the comment of our tables says: whose they are."""
+        return str(self.version)
 
     def compile(self, rules: Iterable[PortRules]) -> Program:
         """All elements: container -> the text that adds it."""
@@ -93,7 +100,7 @@ class NftablesCompiler:
         """The containers that do not depend on Services: the tables, and the chains that a packet goes through."""
         program: Program = {}
         for family in self.settings.view.families:
-            program[container(family, "table", text.TABLE)] = str(self.version)
+            program[container(family, "table", text.TABLE)] = self.mark
             for name, chain in self.chains(family).items():
                 program[container(family, "chain", name)] = chain.rules
         return program
@@ -152,7 +159,7 @@ class NftablesCompiler:
     def _mark(self, family: int, masquerade: str) -> text.Rules:
         mark = f"meta mark set meta mark | 0x{self.settings.mark:08x}"
         unless_local = f"{self._not_local(family)} {mark}".lstrip()
-        if masquerade == OUTSIDE:
+        if masquerade == OUTSIDE or not self.masquerades:
             return ()
         if masquerade == EXTERNAL:
             return (mark,)

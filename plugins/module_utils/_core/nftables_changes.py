@@ -83,7 +83,7 @@ def samples(compiler: NftablesCompiler, families: Iterable[int]) -> dict[str, st
         where = text.table(family)
         # As if there were none: what another version left does not count.
         maps = [f"add table {where}", f"delete table {where}", f"add table {where}"]
-        maps += [text.declaration(family, name) for name in text.COLLECTIONS]
+        maps += [text.declaration(family, name, made) for name, made in compiler.collections.items()]
         chains = [line for name, made in compiler.chains(family).items() for line in _chain(family, name, made)]
         balancing = []
         for name in _SAMPLES:
@@ -160,7 +160,7 @@ class _Half:
             return []  # where the table is made anew, what remembers follows with it
         return [
             self._table(),
-            text.declaration(self.family, "affinity"),
+            text.declaration(self.family, "affinity", text.COLLECTIONS["affinity"]),
             *(f"add chain {text.table(self.family)} learn_{s}" for s in seconds),
             *(f"{REMEMBER}{self.family} {s}" for s in seconds),
         ]
@@ -265,7 +265,7 @@ class _Half:
         return {
             new.split(_GOTO, 1)[1]
             for kind, changes in self.elements.items()
-            if text.COLLECTIONS[kind].data == "verdict"
+            if self.compiler.collections[kind].data == "verdict"
             for _old, new in changes.values()
             if new is not None and _GOTO in new
         }
@@ -275,12 +275,12 @@ class _Half:
         return sorted({learning_seconds(chain) for chain in self.destinations} - {0})
 
     def _table(self) -> str:
-        return f'add table {text.table(self.family)} {{ comment "servicenet {self.compiler.version}"; }}'
+        return f'add table {text.table(self.family)} {{ comment "servicenet {self.compiler.mark}"; }}'
 
     def _declarations(self) -> list[str]:
         where = text.table(self.family)
         lines = [self._table()]
-        lines += [text.declaration(self.family, name) for name in text.COLLECTIONS]
+        lines += [text.declaration(self.family, name, made) for name, made in self.compiler.collections.items()]
         lines.append(f"add chain {where} recall")
         lines += [f"add chain {where} learn_{seconds}" for seconds in self._learning_seconds()]
         return lines
@@ -310,7 +310,7 @@ class _Half:
         """Deletes and adds elements. Endpoints that only go are left to ``late``."""
         lines: list[str] = []
         deleted: list[str] = []
-        for kind in text.COLLECTIONS:
+        for kind in self.compiler.collections:
             changes = self.elements.get(kind, {})
             if forth:
                 add = [new for _old, new in changes.values() if new is not None]

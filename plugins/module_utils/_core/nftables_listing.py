@@ -50,7 +50,7 @@ def program(listing: str, family: int, compiler: NftablesCompiler) -> Program:
             version = name
         elif kind == "chain":
             _read_chain(found, family, name, lines, compiler, chains.get(name))
-        elif name not in text.COLLECTIONS:
+        elif name not in compiler.collections:
             found[container(family, "foreign", f"{kind} {name}")] = "foreign"
         elif name == _LEARNED:
             memory = list(_remembered(lines, family))
@@ -62,7 +62,7 @@ def program(listing: str, family: int, compiler: NftablesCompiler) -> Program:
         if not entry.learned(family, found):
             found[container(family, _LEARNED, entry.key)] = f"{entry.key} : {entry.backend}"
     own = container(family, "table", text.TABLE)
-    if version != str(compiler.version):
+    if version != compiler.mark:
         return {own: f"version {version}" if version else "unknown version"}
     found[own] = version
     return found

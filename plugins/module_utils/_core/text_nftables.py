@@ -88,9 +88,8 @@ def table(family: int) -> str:
     return f"{ip(family)} {TABLE}"
 
 
-def declaration(family: int, name: str) -> str:
+def declaration(family: int, name: str, made: Collection) -> str:
     """The command that makes a map or set, or leaves one alone that is there."""
-    made = COLLECTIONS[name]
     kind = "map" if made.data else "set"
     of = f"{made.key} : {made.data}" if made.data else made.key
     if made.typeof:

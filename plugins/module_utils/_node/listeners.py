@@ -108,7 +108,7 @@ def owners(inodes: Iterable[int]) -> dict[int, str]:
     for pid in processes():
         if not left:
             break
-        for target in _open_files(pid):
+        for target in open_files(pid):
             inode = left.pop(target, None)
             if inode is not None:
                 found[inode] = f"{command(pid)} (process {pid})"
@@ -127,7 +127,8 @@ def command(pid: int) -> str:
     return ""
 
 
-def _open_files(pid: int) -> list[str]:
+def open_files(pid: int) -> list[str]:
+    """What a process has open, as the links say; nothing if it has ended."""
     directory = f"/proc/{pid}/fd"
     targets: list[str] = []
     with contextlib.suppress(OSError):

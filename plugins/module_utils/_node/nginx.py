@@ -1,0 +1,249 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An nginx of our own, which relays streams: its own configuration, process, pid files and log, and no other's.
+
+This module util is private to the collection: nothing outside kubenode.servicenet may import it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import hashlib
+import os
+import pwd
+import re
+import signal
+import time
+
+from .._core.errors import ToolError
+from .._core.text_nginx import Build
+from .files import read_bytes, read_json, remove, write_atomic, write_json
+from .listeners import command, open_files, processes
+from .runner import MissingToolError, Runner, Which, checked, which
+
+PACKAGE_HINT = (
+    "Install the packages nginx-light and libnginx-mod-stream (RHEL and its kin: nginx and nginx-mod-stream)."
+)
+# The first release that can close one direction of a connection and keep the other.
+HALF_CLOSE = (1, 21, 4)
+LOG_OPTION = (1, 19, 5)
+VERSION = re.compile(r"nginx/(\d+)\.(\d+)\.(\d+)")
+MODULES = re.compile(r"--modules-path=(\S+)")
+# A reload reads the configuration anew; one with thousands of proxies takes a second or two on a busy node.
+PATIENCE = 60.0
+# nginx needs a file a socket, more than a service usually may have; the system's own limit is far above.
+FILES = 262144
+_WITH_FILES = 'ulimit -n "$0" 2>/dev/null || ulimit -n "$(ulimit -Hn)"; exec "$@"'
+
+
+class Nginx:
+    """nginx by way of a command runner.
+
+    :param state_dir: holds the configuration.
+    :param run_dir: holds what a boot forgets.
+    :param most_old: how many workers of older configurations may go on serving their connections.
+    """
+
+    def __init__(self, run: Runner, state_dir: str, run_dir: str, most_old: int, find: Which = which) -> None:
+        self._run, self._path, self._most_old = run, find("nginx"), most_old
+        self.path = os.path.join(state_dir, "userspace", "nginx.conf")
+        self.directory = os.path.join(run_dir, "userspace")
+        self.log = os.path.join(self.directory, "error.log")
+        self._live_path = os.path.join(self.directory, "live.json")
+        self._said = ""
+        self.warnings: list[str] = []
+
+    def available(self) -> bool:
+        """Is it installed?"""
+        return self._path is not None
+
+    def build(self) -> Build:
+        """What it can do.
+
+        :raises MissingToolError: it or its stream module is not installed.
+        """
+        said = self._version()
+        module = ""
+        if "--with-stream=dynamic" in said:
+            found = MODULES.search(said)
+            module = os.path.join(found.group(1) if found else "", "ngx_stream_module.so")
+            if not os.path.exists(module):
+                raise MissingToolError("nginx's stream module", PACKAGE_HINT)
+        elif "--with-stream" not in said:
+            raise MissingToolError("nginx's stream module", PACKAGE_HINT)
+        user = pwd.getpwnam("nobody")
+        return Build(module, self._number() >= HALF_CLOSE, f"nobody {grp.getgrgid(user.pw_gid).gr_name}")
+
+    def _version(self) -> str:
+        if self._path is None:
+            raise MissingToolError("nginx", PACKAGE_HINT)
+        if not self._said:
+            rc, out, err = self._run([self._path, "-V"])
+            if rc != 0:
+                raise ToolError([self._path, "-V"], rc, err or out)
+            self._said = out + err
+        return self._said
+
+    def _number(self) -> tuple[int, ...]:
+        found = VERSION.search(self._version())
+        return tuple(map(int, found.groups())) if found else ()
+
+    # ---- what is there
+
+    def configuration(self) -> str:
+        """The file, "" if there is none."""
+        return (read_bytes(self.path) or b"").decode("ascii", "replace")
+
+    def masters(self) -> list[tuple[int, str]]:
+        """The master processes of ours that serve: (process, its pid file)."""
+        found = []
+        with contextlib.suppress(OSError):
+            for name in sorted(os.listdir(self.directory)):
+                path = os.path.join(self.directory, name)
+                if name.endswith(".pid"):
+                    text = (read_bytes(path) or b"").decode("ascii", "replace").strip()
+                    if text.isdigit() and self._is_ours(int(text)):
+                        found.append((int(text), path))
+        return found
+
+    def _is_ours(self, pid: int) -> bool:
+        line = read_bytes(f"/proc/{pid}/cmdline") or b""
+        return command(pid) == "nginx" and self.path.encode() in line
+
+    def live(self) -> str:
+        """Names the process and the configuration that it has loaded, "" unless that is the file as it is."""
+        value = read_json(self._live_path).value
+        data = read_bytes(self.path)
+        masters = self.masters()
+        if data is None or len(masters) != 1 or not isinstance(value, dict):
+            return ""
+        wanted = {"pid": masters[0][0], "started": _birth(masters[0][0]), "digest": hashlib.sha256(data).hexdigest()}
+        return ":".join(map(str, wanted.values())) if value == wanted else ""
+
+    def workers(self, master: int) -> list[int]:
+        """The processes that it has started, oldest first."""
+        text = read_bytes(f"/proc/{master}/task/{master}/children") or b""
+        return sorted(map(int, text.split()), key=lambda pid: int(_birth(pid) or 0))
+
+    # ---- deeds
+
+    def test(self, text: str) -> None:
+        """Has nginx judge a configuration. It binds what it listens on for that, so never to share a port with the
+        sockets in use.
+
+        :raises ToolError: it is refused.
+        """
+        candidate = f"{self.path}.new"
+        write_atomic(candidate, text.replace(" reuseport", "").encode("ascii"))
+        try:
+            os.makedirs(self.directory, mode=0o755, exist_ok=True)
+            checked(self._run, [*self._command(candidate, "test.pid"), "-t"])
+        finally:
+            remove(candidate)
+            remove(os.path.join(self.directory, "test.pid"))
+
+    def _command(self, configuration: str, pid_file: str) -> list[str]:
+        self._version()
+        pid = f"pid {os.path.join(self.directory, pid_file)};"
+        log = ["-e", self.log] if self._number() >= LOG_OPTION else []
+        argv = [str(self._path), *log, "-p", self.directory, "-c", configuration, "-g", pid]
+        return ["sh", "-c", _WITH_FILES, str(FILES), *argv]
+
+    def serve(self, text: str) -> None:
+        """Makes nginx serve this configuration; returns when its sockets are there. Connections go on.
+
+        :raises ToolError: it was refused, and the one before is in force.
+        """
+        self.test(text)
+        before = read_bytes(self.path)
+        remove(self._live_path)
+        write_atomic(self.path, text.encode("ascii"))
+        try:
+            masters = self.masters()
+            if masters:
+                for pid, pid_file in masters[1:]:
+                    self._quit(pid, pid_file)
+                self._reload(masters[0][0])
+            else:
+                self._quit_orphans()
+                number = 1 + max([0, *(int(name.split(".")[0]) for name in self._pid_files())])
+                checked(self._run, self._command(self.path, f"{number}.pid"))
+        except ToolError:
+            if before is None:
+                remove(self.path)
+            else:
+                write_atomic(self.path, before)
+            raise
+        for pid, _pid_file in self.masters():
+            digest = hashlib.sha256(text.encode("ascii")).hexdigest()
+            write_json(self._live_path, {"pid": pid, "started": _birth(pid), "digest": digest})
+
+    def _quit_orphans(self) -> None:
+        """Workers whose master was killed keep its sockets: they let go of them, and keep their connections."""
+        for pid in processes():
+            if command(pid) == "nginx" and command(_parent(pid)) != "nginx" and self.log in open_files(pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGQUIT)
+
+    def _pid_files(self) -> list[str]:
+        """Their names begin with a number, also of those that only serve what connections they have."""
+        return [name for name in os.listdir(self.directory) if re.match(r"\d+\.(pid|draining)\Z", name)]
+
+    def _reload(self, master: int) -> None:
+        old = self.workers(master)
+        size = os.path.getsize(self.log) if os.path.exists(self.log) else 0
+        for pid in old[: max(0, len(old) - self._most_old)]:
+            self.warnings.append(
+                f"More than {self._most_old} older nginx workers still served connections: the oldest were ended."
+            )
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        checked(self._run, ["kill", "-HUP", str(master)])
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if set(self.workers(master)) - set(old):
+                return
+            said = (read_bytes(self.log) or b"")[size:].decode("utf-8", "replace")
+            if "[emerg]" in said:
+                raise ToolError(["nginx", "reload"], 1, said)
+            time.sleep(0.005)
+        raise ToolError(["nginx", "reload"], 1, f"no new worker came within {PATIENCE:.0f} s")
+
+    def drain(self) -> None:
+        """No new connections; those that are there go on until they end, or until the time that their configuration
+        gives them. Its file goes."""
+        for pid, pid_file in self.masters():
+            self._quit(pid, pid_file)
+        for path in (self._live_path, self.path):
+            remove(path)
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(self.path))
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self.directory):
+                if not name.endswith(".draining"):
+                    remove(os.path.join(self.directory, name))
+
+    def _quit(self, pid: int, pid_file: str) -> None:
+        remove(pid_file)
+        write_atomic(f"{pid_file[: -len('.pid')]}.draining", f"{pid}\n".encode())
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGQUIT)
+
+
+def _stat(pid: int) -> list[str]:
+    """What the kernel tells of a process behind its name; nothing if there is none."""
+    return (read_bytes(f"/proc/{pid}/stat") or b"").decode("utf-8", "replace").rpartition(")")[2].split()
+
+
+def _parent(pid: int) -> int:
+    fields = _stat(pid)
+    return int(fields[1]) if len(fields) > 1 else 0
+
+
+def _birth(pid: int) -> str:
+    """When a process was started, in the kernel's ticks; "" if there is none."""
+    fields = _stat(pid)
+    return fields[19] if len(fields) > 19 and fields[0] != "Z" else ""
