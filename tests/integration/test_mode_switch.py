@@ -1,0 +1,95 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From each mode to each other one, as the role service_proxy does it (the new mode runs, then the old one ends), while
+connections come and go: none fails, and those that were there stay. docs/mode-switch.md has the table."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.services_lab import (
+    STREAM,
+    USERSPACE,
+    VARIANTS,
+    ModuleServer,
+    ServicesLab,
+    ServicesNode,
+    Variant,
+    module_server,
+    service,
+    services_lab,
+    vip,
+)
+from integration.test_services_load import Traffic
+
+__all__ = ["module_server", "services_lab"]
+
+MODES: dict[str, Variant] = {
+    "iptables": VARIANTS["iptables-nft"],
+    "nftables": VARIANTS["nftables"],
+    "userspace": USERSPACE,
+}
+SWITCHES = list(itertools.permutations(MODES, 2))
+WEB = service("web", 10, {"pod-a1": "ready", "pod-b1": "ready"}, stream=True, nodePort=30080, type="NodePort")
+
+
+class Switch:
+    """A node, and runs of any mode on it."""
+
+    def __init__(self, node: ServicesNode) -> None:
+        self.node = node
+
+    def run(self, mode: str, **options: Any) -> dict[str, Any]:
+        """A run of a mode's module that must succeed."""
+        arguments = self.node.arguments(**MODES[mode].options, **options)
+        result = self.node.start_module(f"{mode}_services", arguments).wait()
+        assert not result.get("failed"), result["msg"]
+        return result
+
+
+@pytest.fixture
+def switch(services_lab: ServicesLab, module_server: ModuleServer, tmp_path: Path) -> Iterator[Switch]:
+    """A node without any rules; in the end it has none again."""
+    made = Switch(ServicesNode(services_lab, module_server, VARIANTS["nftables"], tmp_path))
+    yield made
+    for mode in MODES:
+        made.run(mode, state="absent")
+
+
+def test_every_pair_is_in_the_documentation(checkout: Path) -> None:
+    page = (checkout / "docs" / "mode-switch.md").read_text()
+    for old, new in SWITCHES:
+        assert f"| {old} | {new} |" in page
+
+
+@pytest.mark.parametrize(("old", "new"), SWITCHES)
+def test_connections_survive_a_switch(switch: Switch, old: str, new: str) -> None:
+    if shutil.which("iptables-nft") is None:
+        pytest.skip("there is no iptables-nft on this machine")
+    node = switch.node
+    node.give(WEB)
+    switch.run(old)
+    both = [(vip(10), 80), (vip(10, 6), 80)]
+    inside = Traffic(node, "pod-a3", tcp=both, streams=[(vip(10, family), STREAM) for family in (4, 6)] * 3)
+    outside = Traffic(node, "ext", tcp=[("198.18.1.1", 30080), ("fd98:1::1", 30080)])
+    try:
+        assert set(node.probe("host", vip(10), count=16)) == {"pod-a1:8080", "pod-b1:8080"}
+        assert switch.run(new)["changed"]
+        assert switch.run(old, state="absent")["changed"]
+        assert set(node.probe("host", vip(10), count=16)) == {"pod-a1:8080", "pod-b1:8080"}
+    finally:
+        reports = {"inside": inside.end(), "outside": outside.end()}
+    for place, report in reports.items():
+        for kind, tally in report.items():
+            assert tally["failed"] == [], (place, kind)
+            assert sum(tally["who"].values()) >= (6 if kind == "streams" else 10), (place, kind)
+    # Both again, as a resync does it: nothing is left to do.
+    assert not switch.run(new)["changed"]
+    assert not switch.run(old, state="absent")["changed"]
