@@ -30,6 +30,7 @@ VARIANTS = {
     "iptables-nft": ("iptables", "--variant nft", "iptables-nft"),
     "iptables-legacy": ("iptables", "--variant legacy", "iptables-legacy"),
     "nftables": ("nftables", "", "nft"),
+    "userspace": ("userspace", "", "nft"),
 }
 ITEMS = [pytest.param(variant, name, id=f"{variant}-{name}") for variant in VARIANTS for name in case_names(["*"])]
 

@@ -45,8 +45,9 @@ VARIANTS = {
         "iptables", {"variant": "legacy"}, {4: "iptables-legacy-restore", 6: "ip6tables-legacy-restore"}
     ),
     "nftables": Variant("nftables", {}, {4: "nft", 6: "nft"}),
+    "userspace": Variant("userspace", {}, {4: "nft", 6: "nft"}),
 }
-USERSPACE = Variant("userspace", {}, {4: "nft", 6: "nft"})
+USERSPACE = VARIANTS["userspace"]
 
 
 class ServicesLab(PacketLab):

@@ -16,6 +16,7 @@ import os
 import pwd
 import re
 import signal
+import tempfile
 import time
 
 from .._core.errors import ToolError
@@ -49,7 +50,7 @@ class Nginx:
 
     def __init__(self, run: Runner, state_dir: str, run_dir: str, most_old: int, find: Which = which) -> None:
         self._run, self._path, self._most_old = run, find("nginx"), most_old
-        self.path = os.path.join(state_dir, "userspace", "nginx.conf")
+        self.path = os.path.join(state_dir, "userspace_nginx.conf")
         self.directory = os.path.join(run_dir, "userspace")
         self.log = os.path.join(self.directory, "error.log")
         self._live_path = os.path.join(self.directory, "live.json")
@@ -136,20 +137,18 @@ class Nginx:
 
         :raises ToolError: it is refused.
         """
-        candidate = f"{self.path}.new"
-        write_atomic(candidate, text.replace(" reuseport", "").encode("ascii"))
-        try:
-            os.makedirs(self.directory, mode=0o755, exist_ok=True)
-            checked(self._run, [*self._command(candidate, "test.pid"), "-t"])
-        finally:
-            remove(candidate)
-            remove(os.path.join(self.directory, "test.pid"))
+        with tempfile.TemporaryDirectory(prefix="servicenet-") as scratch:
+            candidate = os.path.join(scratch, "nginx.conf")
+            log = os.path.join(scratch, "error.log")
+            text = text.replace(" reuseport", "").replace(f"error_log {self.log} ", f"error_log {log} ")
+            write_atomic(candidate, text.encode("ascii"))
+            checked(self._run, [*self._command(candidate, scratch, "test.pid"), "-t"])
 
-    def _command(self, configuration: str, pid_file: str) -> list[str]:
+    def _command(self, configuration: str, directory: str, pid_file: str) -> list[str]:
         self._version()
-        pid = f"pid {os.path.join(self.directory, pid_file)};"
-        log = ["-e", self.log] if self._number() >= LOG_OPTION else []
-        argv = [str(self._path), *log, "-p", self.directory, "-c", configuration, "-g", pid]
+        pid = f"pid {os.path.join(directory, pid_file)};"
+        log = ["-e", os.path.join(directory, "error.log")] if self._number() >= LOG_OPTION else []
+        argv = [str(self._path), *log, "-p", directory, "-c", configuration, "-g", pid]
         return ["sh", "-c", _WITH_FILES, str(FILES), *argv]
 
     def serve(self, text: str) -> None:
@@ -158,6 +157,7 @@ class Nginx:
         :raises ToolError: it was refused, and the one before is in force.
         """
         self.test(text)
+        os.makedirs(self.directory, mode=0o755, exist_ok=True)
         before = read_bytes(self.path)
         remove(self._live_path)
         write_atomic(self.path, text.encode("ascii"))
@@ -170,7 +170,7 @@ class Nginx:
             else:
                 self._quit_orphans()
                 number = 1 + max([0, *(int(name.split(".")[0]) for name in self._pid_files())])
-                checked(self._run, self._command(self.path, f"{number}.pid"))
+                checked(self._run, self._command(self.path, self.directory, f"{number}.pid"))
         except ToolError:
             if before is None:
                 remove(self.path)
@@ -219,8 +219,6 @@ class Nginx:
             self._quit(pid, pid_file)
         for path in (self._live_path, self.path):
             remove(path)
-        with contextlib.suppress(OSError):
-            os.rmdir(os.path.dirname(self.path))
         with contextlib.suppress(OSError):
             for name in os.listdir(self.directory):
                 if not name.endswith(".draining"):
