@@ -387,10 +387,21 @@ def node(
     request: pytest.FixtureRequest, services_lab: ServicesLab, module_server: ModuleServer, tmp_path: Path
 ) -> ServicesNode:
     """A node without any rules, in each variant."""
-    variant = VARIANTS[request.param]
+    return _node(VARIANTS[request.param], services_lab, module_server, tmp_path)
+
+
+@pytest.fixture(params=[name for name in VARIANTS if name != "userspace"], name="node")
+def rules_node(
+    request: pytest.FixtureRequest, services_lab: ServicesLab, module_server: ModuleServer, tmp_path: Path
+) -> ServicesNode:
+    """The same, in each variant whose transactions are all rules: a step of nginx can't be counted or stopped at."""
+    return _node(VARIANTS[request.param], services_lab, module_server, tmp_path)
+
+
+def _node(variant: Variant, lab: ServicesLab, server: ModuleServer, directory: Path) -> ServicesNode:
     if shutil.which(variant.commit[4]) is None:
         pytest.skip(f"there is no {variant.commit[4]} on this machine")
-    return ServicesNode(services_lab, module_server, variant, tmp_path)
+    return ServicesNode(lab, server, variant, directory)
 
 
 __all__ = ["EXT", "NODE_IPS", "PODS", "ServicesLab", "ServicesNode", "Variant", "module_server", "node", "service"]

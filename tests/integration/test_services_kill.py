@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.services_lab import ServicesNode, module_server, node, service, services_lab, vip
+from integration.services_lab import ServicesNode, module_server, rules_node, service, services_lab, vip
 
-__all__ = ["module_server", "node", "services_lab"]
+__all__ = ["module_server", "rules_node", "services_lab"]
 
 Cluster = list[list[dict[str, Any]]]
 # What an answer may be where no rule is in the way: a ClusterIP that nobody translates ends in silence.

@@ -16,9 +16,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from integration.services_lab import HERE, PODS, STREAM, ServicesNode, module_server, node, service, services_lab, vip
+from integration.services_lab import (
+    HERE,
+    PODS,
+    STREAM,
+    ServicesNode,
+    module_server,
+    rules_node,
+    service,
+    services_lab,
+    vip,
+)
 
-__all__ = ["module_server", "node", "services_lab"]
+__all__ = ["module_server", "rules_node", "services_lab"]
 
 TARGET = 8080
 # It is ready from the first run to the last.

@@ -142,6 +142,12 @@ class DictMode:
         self.node.reads += 1
         return dict(self.node.kernel)
 
+    def ours(self, program: Program) -> Program:
+        return program
+
+    def tracked(self, rules: Iterable[PortRules]) -> Iterable[PortRules]:
+        return rules
+
     def frontends(self, _program: Program) -> list[Any]:
         return []
 

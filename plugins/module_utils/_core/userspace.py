@@ -17,7 +17,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from typing import Callable, Iterable
 
 from . import text_nftables as text
 from . import text_nginx
