@@ -17,6 +17,7 @@ from typing import Any
 
 from ._core import nftables_live, text_nginx
 from ._core.errors import OptionError, ServicenetError, ToolError
+from ._core.explain import Explainer
 from ._core.live import LiveFrontend
 from ._core.passes import Changes, Program
 from ._core.settings import Settings
@@ -95,6 +96,8 @@ class UserspaceMode:
     name = "userspace"
     features: tuple[str, ...] = ()
     iptables_variant = ""
+    # Rules end at a proxy's port here, and what nginx does behind it is no rule.
+    explainer: Explainer | None = None
 
     def __init__(self, settings: Settings, run: Runner, options: ProxyOptions, nginx: Nginx, ports: Ports) -> None:
         self.options, self.nginx, self.ports = options, nginx, ports

@@ -130,5 +130,5 @@ def test_a_change_reaches_the_nodes_and_check_mode_leaves_them(cluster: Cluster)
     finally:
         cluster.plane.api.call("PATCH", path, {"endpoints": whole["endpoints"]}, "application/merge-patch+json")
     staged = cluster.resync(servicenet_serial=[1, "100%"], servicenet_verify=True)
-    assert staged.failed == {"node-a": 0, "node-b": 0}
+    assert not any(staged.failed.values())
     assert cluster.who() == everybody
