@@ -98,6 +98,11 @@ def read_services(
     return services, refused
 
 
+def is_service(line: bytes) -> bool:
+    """Is this the line of a Service?"""
+    return line.startswith(_SERVICE)
+
+
 def line_with(lines: Sequence[bytes], head: bytes) -> bytes | None:
     """The first of sorted lines that begins so."""
     index = bisect_left(lines, head)
@@ -311,13 +316,13 @@ def differences(old: Snapshot, new: Snapshot) -> Differences:
     """What differs, by name."""
     before, after = set(old.lines), set(new.lines)
     gone, come = before - after, after - before
-    lost = {name_of(line) for line in gone if line.startswith(_SERVICE)}
-    won = {name_of(line) for line in come if line.startswith(_SERVICE)}
+    lost = {name_of(line) for line in gone if is_service(line)}
+    won = {name_of(line) for line in come if is_service(line)}
     return Differences(
         tuple(sorted(won - lost)),
         tuple(sorted(lost - won)),
         tuple(sorted(lost & won)),
-        any(not line.startswith(_SERVICE) for line in gone | come),
+        not all(map(is_service, gone | come)),
     )
 
 
