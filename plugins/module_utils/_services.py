@@ -252,7 +252,8 @@ def info(params: dict[str, Any], makers: Makers, run: Runner) -> dict[str, Any]:
     name, record = last_run(params["state_dir"], list(makers) if params["mode"] == "auto" else [params["mode"]])
     if not name:
         empty: dict[str, Any] = {key: [] for key in ("frontends", "drift", "missing", "surplus")}
-        return {"mode": "", "digest": "", "frontends_count": 0, "drift_count": 0, "explanation": {}, **empty}
+        counts = dict.fromkeys(("applied_at", "frontends_count", "drift_count"), 0)
+        return {"mode": "", "digest": "", "explanation": {}, **counts, **empty}
     options = record["options"]
     asked = params.get("explain")
     applied = f"{params['state_dir']}/{name}.jsonl.gz"
@@ -274,6 +275,7 @@ def info(params: dict[str, Any], makers: Makers, run: Runner) -> dict[str, Any]:
     return {
         "mode": name,
         "digest": found.applied.digest if found.applied is not None else "",
+        "applied_at": int(files.modified(applied)),
         "frontends": frontends[: params["max_frontends"]],
         "frontends_count": len(frontends),
         "drift": found.drift[:MOST_NAMED],

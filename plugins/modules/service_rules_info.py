@@ -111,6 +111,10 @@ digest:
   description: The digest of the snapshot that was applied last, empty if none was.
   type: str
   returned: always
+applied_at:
+  description: When that snapshot was applied first, in seconds since 1970 by the clock of the node; 0 if none was.
+  type: int
+  returned: always
 frontends:
   description: What the rules in the kernel do with each frontend.
   type: list

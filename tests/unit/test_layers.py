@@ -31,7 +31,7 @@ BUILT_ON = {"userspace": {"nftables"}}
 PURE = frozenset(
     """
     __future__ abc base64 binascii bisect collections contextlib copy dataclasses datetime decimal difflib enum
-    fractions functools gzip hashlib heapq io ipaddress itertools json math numbers operator re shlex string struct
+    fractions functools gzip hashlib heapq html io ipaddress itertools json math numbers operator re shlex string struct
     textwrap types typing unicodedata zlib
     """.split()  # noqa: SIM905 - sixty quotation marks would hide the words
 )

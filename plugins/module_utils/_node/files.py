@@ -38,6 +38,14 @@ def read_bytes(path: str) -> bytes | None:
         raise ServicenetError(f"{path} can't be read: {error.strerror}.") from error
 
 
+def modified(path: str) -> float:
+    """When a file was written last, in seconds since 1970; 0 if it isn't there."""
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
 def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
     """Put ``data`` at ``path`` so that a reader, a crash or a full disk finds either the old content or the new.
 
