@@ -13,7 +13,7 @@ from typing import Any
 
 from ._core import explain, values
 from ._core.errors import OptionError
-from ._core.explain import Answer, Packet
+from ._core.explain import Answer, Explainer, Packet
 from ._core.settings import Settings
 from ._core.table import NODE_PORT, PortRules, ServiceTable
 from ._node import addresses
@@ -56,7 +56,8 @@ def packet_of(asked: dict[str, Any], settings: Settings) -> Packet:
 
 def explanation(found: Inspection, asked: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """What the rules in the kernel do with the packet, and what the applied snapshot wants if that is another thing."""
-    explainer = found.mode.explainer
+    # Not part of every mode: those without rules of their own for each frontend can't be walked.
+    explainer: Explainer | None = getattr(found.mode, "explainer", None)
     if explainer is None:
         raise OptionError(f"The mode {found.mode.name} can't explain packets.")
     packet = packet_of(asked, settings)

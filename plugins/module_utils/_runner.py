@@ -19,7 +19,6 @@ from typing import Any, NamedTuple, Protocol
 from ._core import changes as describing
 from ._core import passes, snapshot, stale_flows
 from ._core.errors import NetlinkError, PreflightError, ServicenetError, SnapshotError, ToolError
-from ._core.explain import Explainer
 from ._core.live import LiveFrontend
 from ._core.passes import Changes, Compiler, Pass, Program
 from ._core.preflight_model import Report, SysctlChange
@@ -70,10 +69,6 @@ class Mode(Protocol):
     @property
     def warnings(self) -> list[str]:
         """Sentences about what making the mode showed."""
-
-    @property
-    def explainer(self) -> Explainer | None:
-        """Walks a program that was read for one packet; None if nobody wrote that for this mode."""
 
     def token(self) -> str:
         """While it stands, nobody changed what we left; "" if the mode can't tell without reading."""

@@ -39,6 +39,7 @@ options:
     description:
       - Tell as well where one packet goes, the first of a new flow. The rules that were read back from the kernel are
         walked as the kernel walks them; those of other programs are not looked at.
+      - It works in the modes V(iptables) and V(nftables).
     type: dict
     suboptions:
       source:
