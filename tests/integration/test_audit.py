@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -24,6 +25,10 @@ QUIET = [
 ]
 # What the probes teach the kernel is no rule.
 MEMORY = re.compile(r"\tmap affinity \{.*?\n\t\}", re.DOTALL)
+
+
+# Where to leave the pictures that docs/audit.md shows: docs/images makes them anew.
+PICTURES = os.environ.get("SERVICENET_PICTURES")
 
 
 def rules(lab: Lab) -> list[str]:
@@ -94,3 +99,7 @@ def test_the_page_in_a_browser(report: tuple[dict[str, Any], Path], width: int, 
     assert found["cards"] == ["node-away", "node-a", "node-b"]
     assert found["rows"] == [service["name"] for service in made["services"]]
     assert (found["heads"], found["loaded"]) == (4, 0)
+    if PICTURES:
+        size = f"--window-size={max(width, 500)},{1600 if width < 500 else 1000}"
+        picture = Path(PICTURES).resolve() / f"audit-{'phone' if width < 500 else 'desktop'}.png"
+        subprocess.run([*browser, size, f"--screenshot={picture}", page.as_uri()], check=True, capture_output=True)
