@@ -112,6 +112,7 @@ def writes(api: Api) -> int:
     return sum(int(count) for count in _WRITES.findall(api.text("/metrics")))
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("batch", range(10))
 def test_equal_to_the_real_controllers(
     control_plane: ControlPlane, twin: ControlPlane, full_figures: bool, batch: int

@@ -18,7 +18,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint
     canonical_address,
     member_ports,
 )
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_objects import read_service
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_objects import Service, read_service
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ObjectError, OptionError
 
 from .probes import Probe, probe_all
@@ -34,7 +34,7 @@ def published_hosts(
     :param probed: what was asked already, and the answers; what is asked now is added.
     """
     wanted = {(entry["namespace"], entry["service"]) for entry in entries}
-    services = {}
+    services: dict[tuple[str, str], Service] = {}
     for item in items:
         meta = item.get("metadata")
         if not isinstance(meta, dict) or not isinstance(meta.get("name"), str):

@@ -26,16 +26,24 @@ class DraftSlice:
     :param ports: what the slice shall have.
     :param endpoints: what the slice shall have; an endpoint that did not change is still the object of `current`.
     :param changed: whether it is written anyway; hints leave other slices alone where they can.
+    :param emptied: whether it has lost all the endpoints that it had.
     """
 
     def __init__(
-        self, current: Object | None, family: str, ports: list[Object], endpoints: list[Object], changed: bool
+        self,
+        current: Object | None,
+        family: str,
+        ports: list[Object],
+        endpoints: list[Object],
+        changed: bool,
+        emptied: bool = False,
     ) -> None:
         self.current = current
         self.family = family
         self.ports = ports
         self.endpoints = endpoints
         self.changed = changed
+        self.emptied = emptied
 
 
 class Slicing(NamedTuple):
@@ -68,7 +76,8 @@ def _keep(item: Object, wanted: dict[Identity, Object], relabelled: bool) -> Dra
         else:
             kept.append(endpoint)
             changed = True
-    return DraftSlice(item, item["addressType"], item.get("ports") or [], kept, changed or len(kept) != len(before))
+    changed = changed or len(kept) != len(before)
+    return DraftSlice(item, item["addressType"], item.get("ports") or [], kept, changed, bool(before) and not kept)
 
 
 def _move(wanted: dict[Identity, Object], draft: DraftSlice, limit: int) -> None:
@@ -90,7 +99,7 @@ def _pack(
     """The slices of one group of ports; those left without endpoints are in the list as well."""
     wanted = dict(group.endpoints)
     drafts = [_keep(item, wanted, relabelled[item["metadata"]["name"]]) for item in existing]
-    filled = [draft for draft in drafts if draft.endpoints and draft.changed]
+    filled = [draft for draft in drafts if draft.changed and not draft.emptied]
     for draft in sorted(filled, key=lambda each: -len(each.endpoints)):
         _move(wanted, draft, limit)
     while wanted:
@@ -125,7 +134,8 @@ def pack(
     drafts, deleted = [], []
     for key in sorted(groups):
         for draft in _pack(by_key.pop(key, []), family, groups[key], relabelled, limit):
-            if draft.endpoints or not draft.changed:
+            # One that had no endpoints before stays, as the original's does.
+            if draft.endpoints or not draft.emptied:
                 drafts.append(draft)
             elif draft.current is not None:
                 deleted.append(draft.current)

@@ -10,6 +10,8 @@ from conformance.endpoints.builders import node, pod, service
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_hints import zone_shares
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_objects import read_node
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_pods import Group, identity, ports_key
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_slicing import pack
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoints import (
     ClusterObjects,
     EndpointsSettings,
@@ -130,3 +132,15 @@ def test_hints_are_shared_out_anew_where_they_do_not_fit_any_more() -> None:
     (left,) = few.endpointslices
     assert left["metadata"]["name"] == stays["metadata"]["name"]
     assert sorted(each["hints"]["forZones"][0]["name"] for each in left["endpoints"]) == ["zone-1"] * 2 + ["zone-2"] * 2
+
+
+def test_an_empty_slice_with_other_labels_is_filled_and_stays() -> None:
+    empty = {"metadata": {"name": "web-1"}, "addressType": "IPv4", "ports": [], "endpoints": []}
+    endpoint = {"addresses": ["10.20.0.2"], "conditions": {"ready": True}}
+    group = Group([], {identity(endpoint): endpoint})
+    full = pack([empty], "IPv4", {ports_key([]): group}, {"web-1": True}, 100, True)
+    assert [(draft.current, draft.endpoints) for draft in full.kept] == [(empty, [endpoint])]
+    other = {**empty, "metadata": {"name": "web-2"}, "endpoints": [endpoint]}
+    both = pack([empty, other], "IPv4", {ports_key([]): group}, {"web-1": True, "web-2": False}, 100, True)
+    assert [draft.current for draft in both.kept] == [empty, other]
+    assert both.deleted == []
