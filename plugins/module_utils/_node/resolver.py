@@ -11,6 +11,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -139,6 +140,7 @@ def present(request: Request, run: Runner) -> Outcome:
         "written": _digest(means.text),
         "switch_off": means.switch_off,
         "upstreams": upstreams(request.state_dir, request.servers, request.root),
+        "made": _record(request.record_path).get("made", not os.path.isdir(os.path.dirname(means.path))),
     }
     files.write_json(request.record_path, record)
     try:
@@ -147,7 +149,7 @@ def present(request: Request, run: Runner) -> Outcome:
         if kind == RESOLVED:
             _require_answer(STUB, 53, request.domain, "so its former settings were put back")
     except ServicenetError:
-        _put_back(means.path, means.before)
+        _put_back(means.path, means.before, record["made"])
         _tell(means.switch_off, run)
         files.remove(request.record_path)
         raise
@@ -167,7 +169,7 @@ def absent(request: Request, run: Runner) -> Outcome:
             files.remove(request.record_path)
         return outcome
     if not request.check:
-        _put_back(path, record["before"])
+        _put_back(path, record["before"], record.get("made", False))
         _tell(record["switch_off"], run)
         files.remove(request.record_path)
     return Outcome(True, kind, _lines(current), _lines(record["before"]), [])
@@ -237,9 +239,13 @@ def _write(path: str, text: str) -> None:
             stream.write(text)
 
 
-def _put_back(path: str, before: str | None) -> None:
+def _put_back(path: str, before: str | None, made: bool) -> None:
+    """``made``: whether the directory is ours; it goes if nobody else has put anything into it."""
     if before is None:
         files.remove(path)
+        if made:
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.dirname(path))
     else:
         _write(path, before)
 

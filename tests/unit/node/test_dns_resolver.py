@@ -116,6 +116,23 @@ def test_systemd_resolved_gets_a_drop_in_for_our_zones(root: Path, answers: Answ
     assert run.commands == [RESTART, RESTART]
 
 
+def test_a_directory_that_was_made_for_a_drop_in_goes_with_it_if_it_is_empty(root: Path) -> None:
+    run = runs_resolved(root)
+    directory = (root / resolver.RESOLVED_DROP_IN).parent
+    resolver.present(request(root), run)
+    resolver.present(request(root)._replace(zones=("cluster.local.",)), run)
+    resolver.absent(request(root), run)
+    assert not directory.exists()
+    resolver.present(request(root), run)
+    (directory / "theirs.conf").write_text("")
+    resolver.absent(request(root), run)
+    assert [path.name for path in directory.iterdir()] == ["theirs.conf"]
+    resolver.present(request(root), run)
+    (directory / "theirs.conf").unlink()
+    resolver.absent(request(root), run)
+    assert directory.is_dir()
+
+
 def test_systemd_resolved_asks_behind_the_device_where_there_is_one(root: Path) -> None:
     (root / "sys/class/net/servicenet0").mkdir(parents=True)
     runs_resolved(root)
