@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -256,13 +257,21 @@ class ServicesNode:
         """The rules of the node by family and table: what one transaction changes as a whole."""
         if self.variant.mode in ("nftables", "userspace"):
             said = {f: self.lab.in_node("nft", "-s", "list", "table", f, "servicenet") for f in ("ip", "ip6")}
-            return {family: "\n".join(sorted(_normal_nft(text).splitlines())) for family, text in said.items()}
+            named = {family: self._with_names(_normal_nft(text)) for family, text in said.items()}
+            return {family: "\n".join(sorted(text.splitlines())) for family, text in named.items()}
         save = f"{self.variant.options['variant']}-save"
         return {
             f"{tool} {table}": _normal(self.lab.in_node(f"{tool}-{save}", "-t", table))
             for tool in ("iptables", "ip6tables")
             for table in ("nat", "filter")
         }
+
+    def _with_names(self, text: str) -> str:
+        """The names of backend sets instead of the ports that their proxies got by chance."""
+        path = self.state_dir / "userspace_ports.json"
+        ports = json.loads(path.read_text())["ports"] if path.exists() else {}
+        names = {str(port): key for key, port in ports.items()}
+        return re.sub(r"\b\d{5}\b", lambda found: names.get(found[0], found[0]), text)
 
     def generation(self) -> int:
         """Moves with every commit to nftables."""
@@ -390,7 +399,7 @@ def node(
     return _node(VARIANTS[request.param], services_lab, module_server, tmp_path)
 
 
-@pytest.fixture(params=[name for name in VARIANTS if name != "userspace"], name="node")
+@pytest.fixture(params=[name for name in VARIANTS if name != "userspace"])
 def rules_node(
     request: pytest.FixtureRequest, services_lab: ServicesLab, module_server: ModuleServer, tmp_path: Path
 ) -> ServicesNode:

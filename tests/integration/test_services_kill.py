@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.services_lab import ServicesNode, module_server, rules_node, service, services_lab, vip
+from integration.services_lab import ServicesNode, module_server, node, rules_node, service, services_lab, vip
 
-__all__ = ["module_server", "rules_node", "services_lab"]
+__all__ = ["module_server", "node", "rules_node", "services_lab"]
 
 Cluster = list[list[dict[str, Any]]]
 # What an answer may be where no rule is in the way: a ClusterIP that nobody translates ends in silence.
@@ -325,47 +325,47 @@ def test_a_udp_flow_moves_to_a_living_endpoint(node: ServicesNode, family: int) 
         assert (dns(), other()) == ("ConnectionRefusedError", "pod-a1")
 
 
-def test_a_udp_flow_moves_after_a_kill(node: ServicesNode) -> None:
+def test_a_udp_flow_moves_after_a_kill(rules_node: ServicesNode) -> None:
     """The run is killed when all rules are in force, but before it forgot the old flows: the next one must do it."""
-    settle(node, [service("dns", 53, {"pod-a1": "ready"})])
-    node.give(service("dns", 53, {"pod-b1": "ready"}))
-    node.fault("none", 0)
-    node.run()
-    transactions = node.heal()
-    settle(node, [service("dns", 53, {"pod-a1": "ready"})])
-    with udp_client(node, vip(53), 40055) as dns:
+    settle(rules_node, [service("dns", 53, {"pod-a1": "ready"})])
+    rules_node.give(service("dns", 53, {"pod-b1": "ready"}))
+    rules_node.fault("none", 0)
+    rules_node.run()
+    transactions = rules_node.heal()
+    settle(rules_node, [service("dns", 53, {"pod-a1": "ready"})])
+    with udp_client(rules_node, vip(53), 40055) as dns:
         assert dns() == "pod-a1"
-        node.give(service("dns", 53, {"pod-b1": "ready"}))
-        node.fault("after", transactions)
-        assert "killed" in node.start().wait()
-        node.heal()
+        rules_node.give(service("dns", 53, {"pod-b1": "ready"}))
+        rules_node.fault("after", transactions)
+        assert "killed" in rules_node.start().wait()
+        rules_node.heal()
         assert dns() == "pod-a1"
-        node.run()
+        rules_node.run()
         assert dns() == "pod-b1"
 
 
 # ---- refused
 
 
-def test_a_rule_that_is_refused_is_taken_back_and_named(node: ServicesNode) -> None:
-    old, _new = both(node)
+def test_a_rule_that_is_refused_is_taken_back_and_named(rules_node: ServicesNode) -> None:
+    old, _new = both(rules_node)
     # The transaction of IPv6 that sends somebody to the new endpoint of shop/takes-an-address; IPv4 is new by then.
     for number in range(1, 20):
-        node.give(*NEW)
-        node.fault("spoil", number, "fd80:0:0:b::12[] .:]*9090")
-        result = node.start().wait()
-        node.heal()
+        rules_node.give(*NEW)
+        rules_node.fault("spoil", number, "fd80:0:0:b::12[] .:]*9090")
+        result = rules_node.start().wait()
+        rules_node.heal()
         if result.get("failed"):
             break
-        settle(node, OLD)
-    assert number > 1 or node.variant.mode == "nftables"  # which commits both families at once
+        settle(rules_node, OLD)
+    assert number > 1 or rules_node.variant.mode == "nftables"  # which commits both families at once
     assert "a rule of Service shop/takes-an-address:" in result["msg"]
     assert "nothing was changed" in result["msg"]
-    assert node.tables() == old
-    assert_holds(node, 0)
-    node.run()
-    assert_holds(node, 1)
-    assert not node.run()["changed"]
+    assert rules_node.tables() == old
+    assert_holds(rules_node, 0)
+    rules_node.run()
+    assert_holds(rules_node, 1)
+    assert not rules_node.run()["changed"]
 
 
 def test_any_transaction_that_is_refused_takes_all_back(node: ServicesNode) -> None:
@@ -411,21 +411,21 @@ def fill(disk: Path) -> Path:
     return ballast
 
 
-def test_a_full_disk_changes_nothing_and_says_so(node: ServicesNode) -> None:
-    with small_disk(node) as disk:
-        old, new = both(node)
+def test_a_full_disk_changes_nothing_and_says_so(rules_node: ServicesNode) -> None:
+    with small_disk(rules_node) as disk:
+        old, new = both(rules_node)
         ballast = fill(disk)
-        node.give(*NEW)
-        message = node.fail()
+        rules_node.give(*NEW)
+        message = rules_node.fail()
         assert "No space left on device" in message
-        assert str(node.state_dir) in message
-        assert node.tables() == old
-        assert_holds(node, 0)
+        assert str(rules_node.state_dir) in message
+        assert rules_node.tables() == old
+        assert_holds(rules_node, 0)
         assert not [path for path in disk.iterdir() if path.name.startswith(".")]
         ballast.unlink()
-        assert node.run()["changed"]
-        assert node.tables() == new
-        assert not node.run()["changed"]
+        assert rules_node.run()["changed"]
+        assert rules_node.tables() == new
+        assert not rules_node.run()["changed"]
 
 
 # ---- two at once

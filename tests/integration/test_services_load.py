@@ -89,9 +89,9 @@ class Pods:
 
 
 @pytest.fixture
-def pods(node: ServicesNode) -> Iterator[Pods]:
+def pods(rules_node: ServicesNode) -> Iterator[Pods]:
     """The Pods' servers, all of which serve in the end."""
-    made = Pods(node)
+    made = Pods(rules_node)
     with contextlib.ExitStack() as stack:
         stack.callback(made.open_all)
         yield made
@@ -110,15 +110,17 @@ def cluster(states: dict[str, str], number: int) -> list[list[dict[str, Any]]]:
 
 
 @pytest.mark.soak
-def test_no_connection_fails_while_endpoints_come_and_go(node: ServicesNode, pods: Pods, full_figures: bool) -> None:
+def test_no_connection_fails_while_endpoints_come_and_go(
+    rules_node: ServicesNode, pods: Pods, full_figures: bool
+) -> None:
     everybody = dict.fromkeys((ALWAYS, *OTHERS), "ready")
-    node.give(*cluster(everybody, 0))
-    node.run()
+    rules_node.give(*cluster(everybody, 0))
+    rules_node.run()
     both = [(vip(10), 80), (vip(10, 6), 80)]
     streams = [(vip(10, family), STREAM) for family in (4, 6) for _each in range(10)]
-    inside = Traffic(node, "pod-a3", tcp=both, udp=both, streams=streams)
+    inside = Traffic(rules_node, "pod-a3", tcp=both, udp=both, streams=streams)
     outside = Traffic(
-        node,
+        rules_node,
         "ext",
         tcp=[("198.18.1.1", NODE_PORT), ("fd98:1::1", NODE_PORT), ("198.19.0.10", 80)],
         udp=[("198.18.1.1", NODE_PORT)],
@@ -131,8 +133,8 @@ def test_no_connection_fails_while_endpoints_come_and_go(node: ServicesNode, pod
             states = {ALWAYS: "ready"}
             states.update({pod: state for pod in OTHERS if (state := random.choice(CHOICES))})
             pods.before_run(states)
-            node.give(*cluster(states, number))
-            changes += node.run()["changed"]
+            rules_node.give(*cluster(states, number))
+            changes += rules_node.run()["changed"]
             pods.after_run(states)
     finally:
         reports = {"inside": inside.end(), "outside": outside.end()}
@@ -145,5 +147,5 @@ def test_no_connection_fails_while_endpoints_come_and_go(node: ServicesNode, pod
             assert {who.split(":")[0] for who in tally["who"]} > {ALWAYS}, (place, kind)
             assert {who.split(":")[0] for who in tally["who"]} <= PODS.keys(), (place, kind)
     wanted = {f"{pod}:{TARGET}" for pod, state in states.items() if state == "ready"}
-    assert set(node.probe("pod", vip(10), count=48)) == wanted
-    assert not node.run()["changed"]
+    assert set(rules_node.probe("pod", vip(10), count=48)) == wanted
+    assert not rules_node.run()["changed"]
