@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import iptables, passes, snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.iptables import IptablesCompiler
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs import IpvsCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.nftables import NftablesCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Detector, Settings
@@ -25,6 +26,7 @@ SETTINGS = Settings(VIEW, Detector(("10.128.0.0/9",)))
 COMPILERS: dict[str, passes.Compiler] = {
     "iptables": IptablesCompiler(SETTINGS),
     "nftables": NftablesCompiler(SETTINGS),
+    "ipvs": IpvsCompiler(SETTINGS),
 }
 
 
