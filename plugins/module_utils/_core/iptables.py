@@ -44,8 +44,9 @@ PORTS_A_LEAF = 32
 PORTS_A_BRANCH = 512
 
 TABLES = ("nat", "filter")
-_OURS = re.compile(r"SERVICENET(-|\Z)")
-_OUR_JUMP = re.compile(r"-[jg] SERVICENET(-|\Z)")
+# The mode ipvs has chains of its own beside these.
+_OURS = re.compile(r"SERVICENET(-(?!IPVS-)|\Z)")
+_OUR_JUMP = re.compile(r"-[jg] SERVICENET(-(?!IPVS-)|\Z)")
 HOOKS = {
     "nat": {
         "PREROUTING": "SERVICENET",

@@ -209,3 +209,10 @@ def test_a_transaction_declares_what_it_changes_and_only_that(old: list[Any], ne
     assert [line for line in lines if line.startswith("-A ")] == [
         f"-A {chain} {rule}" for chain, (_old, rules) in changes.items() for rule in rules or ()
     ]
+
+
+def test_chains_of_the_mode_ipvs_are_left_to_it() -> None:
+    assert iptables.ours("filter", "SERVICENET-IPVS-INPUT", ("-j DROP",)) is None
+    assert iptables.ours("filter", "SERVICENET-IP-5", ("-j DROP",)) == ("-j DROP",)
+    jumps = ("-j SERVICENET-IPVS-INPUT", "-j SERVICENET-INPUT", "-j OTHER")
+    assert iptables.ours("filter", "INPUT", jumps) == ("-j SERVICENET-INPUT",)
