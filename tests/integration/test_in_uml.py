@@ -13,7 +13,11 @@ from pathlib import Path
 import pytest
 from uml import machine
 
-FILES = ("tests/integration/test_ipvs_kernel.py", "tests/integration/test_ipvs_parts.py")
+FILES = (
+    "tests/integration/test_ipvs_kernel.py",
+    "tests/integration/test_ipvs_parts.py",
+    "tests/integration/test_ipvs_packets.py",
+)
 
 
 def test_what_needs_ip_vs(checkout: Path, tmp_path: Path) -> None:

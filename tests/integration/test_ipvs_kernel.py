@@ -17,13 +17,13 @@ from integration.in_namespace import namespace, sh
 from uml.machine import has_ip_vs
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import NetlinkError
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node.ipvs import (
-    Ipvs,
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs_objects import (
     Operation,
     Real,
     Server,
     Virtual,
 )
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node.ipvs import Ipvs
 
 __all__ = ["namespace"]
 pytestmark = pytest.mark.skipif(not has_ip_vs(), reason="this kernel has no ip_vs")

@@ -14,9 +14,10 @@ import ipaddress
 import os
 import socket
 import struct
-from typing import Iterator, NamedTuple, Sequence
+from typing import Iterator, Sequence
 
 from .._core.errors import NetlinkError
+from .._core.ipvs_objects import Operation, Real, Server, Virtual
 from .netlink import NLM_F_ACK, NLM_F_REQUEST, Netlink, attribute, attributes, nested
 
 NETLINK_GENERIC = 16
@@ -50,44 +51,6 @@ AF = {4: socket.AF_INET, 6: socket.AF_INET6}
 FAMILIES = {socket.AF_INET: 4, socket.AF_INET6: 6}
 PROTOCOLS = {"TCP": socket.IPPROTO_TCP, "UDP": socket.IPPROTO_UDP, "SCTP": 132}
 PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
-
-
-class Server(NamedTuple):
-    """The key of a virtual server: an address and port; or a firewall mark, and then all but the family is empty."""
-
-    family: int
-    protocol: str = ""
-    address: str = ""
-    port: int = 0
-    mark: int = 0
-
-
-class Real(NamedTuple):
-    """A real server; ``active`` and ``inactive`` are its connections."""
-
-    address: str
-    port: int
-    weight: int = 1
-    active: int = 0
-    inactive: int = 0
-
-
-class Virtual(NamedTuple):
-    """A virtual server as the kernel holds it. ``persistent``: seconds that a client is remembered, 0 is not at all."""
-
-    scheduler: str
-    persistent: int
-    reals: tuple[Real, ...] = ()
-
-
-class Operation(NamedTuple):
-    """One change. ``verb`` is one of add, edit and delete; with ``real`` it is about a real server of ``server``."""
-
-    verb: str
-    server: Server
-    scheduler: str = ""
-    persistent: int = 0
-    real: Real | None = None
 
 
 def _packed(address: str) -> bytes:

@@ -1,0 +1,50 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Virtual servers and real servers, as the kernel holds them, and changes to them.
+
+This module util is private to the collection: nothing outside kubenode.servicenet may import it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Server(NamedTuple):
+    """The key of a virtual server: an address and port; or a firewall mark, and then all but the family is empty."""
+
+    family: int
+    protocol: str = ""
+    address: str = ""
+    port: int = 0
+    mark: int = 0
+
+
+class Real(NamedTuple):
+    """A real server; ``active`` and ``inactive`` are its connections."""
+
+    address: str
+    port: int
+    weight: int = 1
+    active: int = 0
+    inactive: int = 0
+
+
+class Virtual(NamedTuple):
+    """A virtual server as the kernel holds it. ``persistent``: seconds that a client is remembered, 0 is not at all."""
+
+    scheduler: str
+    persistent: int
+    reals: tuple[Real, ...] = ()
+
+
+class Operation(NamedTuple):
+    """One change. ``verb`` is one of add, edit and delete; with ``real`` it is about a real server of ``server``."""
+
+    verb: str
+    server: Server
+    scheduler: str = ""
+    persistent: int = 0
+    real: Real | None = None
