@@ -198,7 +198,7 @@ class _Gathered:
                 self.refused.append(wrong)
         refused = tuple(sorted(self.refused, key=lambda wrong: (wrong.kind, wrong.key, wrong.reason)))
         lines = sorted(self.lines.values())
-        return _snapshot(lines, _digest(b"\n".join([*lines, b""])), refused)
+        return _snapshot(lines, _digest(lines), refused)
 
     def _service_line(self, key: str, raw: Mapping[str, Any]) -> bytes:
         pieces = {}
@@ -257,9 +257,8 @@ def _of_kind(lines: Sequence[bytes], kind: str) -> Sequence[bytes]:
     return lines[bisect_left(lines, head) : bisect_left(lines, head[:-1] + b"-")]
 
 
-def _digest(text: bytes) -> str:
-    """:param text: every line with its end."""
-    return hashlib.sha256(text).hexdigest()
+def _digest(lines: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"\n".join([*lines, b""])).hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------------- file format
@@ -285,7 +284,7 @@ def load(data: bytes) -> Snapshot:
     lines = rest.split(b"\n")
     if lines.pop() != b"":
         raise SnapshotError("The snapshot is cut off: its last line has no end.")
-    if _digest(rest) != header["digest"]:
+    if _digest(lines) != header["digest"]:
         raise SnapshotError("The snapshot was altered: its digest does not match its lines. Fetch it again.")
     if not all(map(lt, lines, islice(lines, 1, None))):
         raise SnapshotError("The snapshot was not written by this collection: its lines are not sorted.")
