@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .changes import COMMON
+
 SCHEMA = 1
 
 UNREACHABLE = "unreachable"
@@ -38,6 +40,7 @@ def report(
     """
     nodes = [_node(name, rules[name], probes.get(name, {}), clock) for name in sorted(rules)]
     services = _services(nodes, rules)
+    named = [one for one in services if one["name"] != COMMON]
     for node in nodes:
         del node["answers"]
     return {
@@ -46,9 +49,9 @@ def report(
         "summary": {
             "nodes": len(nodes),
             "states": {state: sum(node["state"] == state for node in nodes) for state in STATES},
-            "services": len(services),
-            "services_altered": sum(bool(one["altered_on"]) for one in services),
-            "services_failing": sum(bool(one["failing_on"]) for one in services),
+            "services": len(named),
+            "services_altered": sum(bool(one["altered_on"]) for one in named),
+            "services_failing": sum(bool(one["failing_on"]) for one in named),
             "digests": sorted({node["digest"] for node in nodes if node["digest"]}),
         },
         "nodes": nodes,

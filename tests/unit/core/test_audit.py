@@ -74,6 +74,12 @@ def test_services_are_told_with_what_is_wrong_and_who_answered() -> None:
     assert [node["age_seconds"] for node in report["nodes"]] == [90, 90]
 
 
+def test_rules_of_no_service_are_no_service() -> None:
+    report = made({"a": {**RIGHT, "drift": ["(common rules)"], "drift_count": 1}})
+    assert (report["summary"]["services"], report["summary"]["services_altered"]) == (1, 0)
+    assert [service["name"] for service in report["services"]] == ["(common rules)", "shop/web:http"]
+
+
 class Tags(HTMLParser):
     """The tags of a page that are closed in their order."""
 
