@@ -72,7 +72,7 @@ def first_line(path: Path) -> str:
 # These have no room for a header: texts for people, recorded data, checksums, and what tools write. REUSE.toml speaks
 # for them.
 WITHOUT_HEADER = (".gitignore", "REUSE.toml", "LICENSES/", "changelogs/changelog.yaml", "changelogs/fragments/")
-WITHOUT_HEADER_ENDINGS = (".md", ".gz", ".json", "go.sum")
+WITHOUT_HEADER_ENDINGS = (".md", ".gz", ".json", ".png", "go.sum")
 
 
 # REUSE-IgnoreStart: the next lines are no statement about this file.
