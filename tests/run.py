@@ -15,6 +15,7 @@ is "true".
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -29,6 +30,9 @@ TESTS = CHECKOUT / "tests"
 PEERS_ENV = cache_directory() / "peers" / "env"
 # No single test may take longer than this many seconds; CI ends after ninety minutes and would not say where it stood.
 TIME_LIMIT = 900
+# These levels run in several processes side by side; soak alone does its long work one after the other.
+PARALLEL = {"integration", "conformance", "molecule"}
+PROCESSES = 4
 
 
 def _no_namespaces() -> str:
@@ -74,40 +78,6 @@ LEVELS = {
 }
 
 
-class Obstacle(pytest.Item):
-    """Stands in the run for a level that cannot run."""
-
-    reason = ""
-
-    def runtest(self) -> None:
-        """Skip, or fail where nobody would see a skip."""
-        if os.environ.get("CI") == "true":
-            raise pytest.fail.Exception(f"level {self.name} cannot run: {self.reason}", pytrace=False)
-        raise pytest.skip.Exception(f"LEVEL {self.name} DID NOT RUN: {self.reason}")
-
-    def reportinfo(self) -> tuple[Path, int, str]:
-        """Where pytest says that this test stands."""
-        return TESTS / "run.py", 0, f"level {self.name}"
-
-
-class Obstacles:
-    """The pytest plugin that adds the levels that cannot run to the tests.
-
-    :param reasons: by name of a level.
-    """
-
-    def __init__(self, reasons: dict[str, str]) -> None:
-        self.reasons = reasons
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
-        """Append one test for each level that cannot run, after -k and -m had their say: no selection hides it."""
-        for level, reason in self.reasons.items():
-            item = Obstacle.from_parent(session, name=level, nodeid=f"tests/run.py::{level}")
-            item.reason = reason
-            items.append(item)
-
-
 def load_peers() -> None:
     """Hand every test the places of the real programs, as tests/provision/peers wrote them, unless the caller did."""
     if PEERS_ENV.exists():
@@ -135,10 +105,14 @@ def run(levels: list[str], full: bool, extra: list[str]) -> int:
     # With no directory at all pytest would take its own idea of where tests are.
     arguments = directories or ["tests/run.py"]
     arguments += ["--junitxml=tests/output/junit.xml", "--continue-on-collection-errors", "--durations=10"]
-    arguments += [f"--timeout={TIME_LIMIT}"]
+    arguments += [f"--timeout={TIME_LIMIT}", "-p", "obstacles"]
+    if PARALLEL & set(levels):
+        # Most of the time they wait for packets, servers and timers. A file's tests share a lab and stay together.
+        arguments += ["-n", str(PROCESSES), "--dist", "loadfile"]
     if levels == ["soak"]:
         arguments += ["-m", "soak"]
-    return int(pytest.main([*arguments, *extra], plugins=[Obstacles(reasons)]))
+    os.environ["SERVICENET_OBSTACLES"] = json.dumps(reasons)  # read by tests/obstacles.py
+    return int(pytest.main([*arguments, *extra]))
 
 
 def main() -> int:
