@@ -204,13 +204,14 @@ class Nginx:
         checked(self._run, ["kill", "-HUP", str(master)])
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            if set(self.workers(master)) - set(old):
+            # A client's datagrams would find the endpoint of before as long as an old worker reads them.
+            if set(self.workers(master)) - set(old) and not any(map(_listens, old)):
                 return
             said = (read_bytes(self.log) or b"")[size:].decode("utf-8", "replace")
             if "[emerg]" in said:
                 raise ToolError(["nginx", "reload"], 1, said)
             time.sleep(0.005)
-        raise ToolError(["nginx", "reload"], 1, f"no new worker came within {PATIENCE:.0f} s")
+        raise ToolError(["nginx", "reload"], 1, f"new workers did not take over within {PATIENCE:.0f} s")
 
     def drain(self) -> None:
         """No new connections; those that are there go on until they end, or until the time that their configuration
@@ -239,6 +240,12 @@ def _stat(pid: int) -> list[str]:
 def _parent(pid: int) -> int:
     fields = _stat(pid)
     return int(fields[1]) if len(fields) > 1 else 0
+
+
+def _listens(worker: int) -> bool:
+    """Does it take what is new? One that was told to quit says so in its title, and closes its listening sockets."""
+    title = read_bytes(f"/proc/{worker}/cmdline") or b""
+    return bool(title) and b"shutting down" not in title
 
 
 def _birth(pid: int) -> str:
