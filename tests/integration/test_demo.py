@@ -27,6 +27,7 @@ BY_NAME = {
     "http://web.shop.svc.cluster.local/": PODS,
     "http://stock:8080/": {"pod-a1", "pod-a2", "pod-b1"},
     "http://database:8080/": {"pod-a1", "pod-b1"},
+    "http://warehouse/": {"outside"},
 }
 RECORDS = {
     "stock.shop.svc.cluster.local A": ["10.128.1.11", "10.128.1.12", "10.128.2.11"],
