@@ -49,6 +49,9 @@ class Traffic:
             stdout=subprocess.PIPE,
             text=True,
         )
+        # Later the endpoints change, and streams that open late would all lead to those that always stay.
+        assert self._process.stdout
+        assert self._process.stdout.readline() == "open\n"
 
     def end(self) -> dict[str, Any]:
         """What came of it."""

@@ -85,10 +85,13 @@ async def again_and_again(flow: Any, address: str, port: int, tally: Tally, done
         await asyncio.sleep(PAUSE)
 
 
-async def stream(address: str, port: int, tally: Tally, done: asyncio.Event) -> None:
+async def stream(address: str, port: int, tally: Tally, done: asyncio.Event, opened: asyncio.Barrier) -> None:
     """One connection that must outlive everything."""
     try:
-        reader, writer = await asyncio.wait_for(asyncio.open_connection(address, port), PATIENCE)
+        try:
+            reader, writer = await asyncio.wait_for(asyncio.open_connection(address, port), PATIENCE)
+        finally:
+            await opened.wait()
         name, number = "", 0
         while not done.is_set():
             number += 1
@@ -107,20 +110,24 @@ async def stream(address: str, port: int, tally: Tally, done: asyncio.Event) -> 
 
 
 async def main() -> None:
-    """Everything at once, until stdin ends."""
+    """Everything at once, until stdin ends; says when all streams are open."""
     spec = json.loads(sys.argv[1])
     tallies = {kind: Tally() for kind in spec}
     done = asyncio.Event()
+    opened = asyncio.Barrier(1 + len(spec.get("streams", [])))
     tasks = []
     for kind, targets in spec.items():
         for address, port in targets:
             if kind == "streams":
-                tasks.append(stream(address, port, tallies[kind], done))
+                tasks.append(stream(address, port, tallies[kind], done, opened))
             else:
                 flow = {"tcp": tcp, "udp": udp}[kind]
                 tasks.append(again_and_again(flow, address, port, tallies[kind], done))
     asyncio.get_running_loop().add_reader(0, lambda: os.read(0, 1) or done.set())
-    await asyncio.gather(*tasks)
+    everything = asyncio.gather(*tasks)
+    await opened.wait()
+    print("open", flush=True)
+    await everything
     print(json.dumps({kind: tally.report() for kind, tally in tallies.items()}))
 
 
