@@ -101,7 +101,13 @@ def test_a_rule_that_somebody_added_is_met_and_said_to_be_not_ours(node: Service
         node.sh(f"{tool} -I SERVICENET-FORWARD -d 10.128.0.11/32 -j DROP")
     answer = explained(node, "pod", "10.96.0.1", 80)
     assert answer["verdict"] == "mixed"
-    assert set(told(answer)) == {"drop", "pod-b1:8080"} == set(seen(node, "pod", "10.96.0.1", 80))
+    outcomes: set[str] = set()
+    for _each in range(8):
+        # A probe ends after two drops in a row, which chance brings about once in four times.
+        outcomes |= set(seen(node, "pod", "10.96.0.1", 80))
+        if len(outcomes) > 1:
+            break
+    assert set(told(answer)) == {"drop", "pod-b1:8080"} == outcomes
     assert [met["service"] for met in answer["met"] if met["altered"]] == [""]
     assert answer["as_wanted"] is False
     assert answer["wanted"]["verdict"] == "endpoint"
