@@ -29,7 +29,7 @@ check: ## Run the linters and the unit tests, less than two minutes
 
 .PHONY: test
 test: peers ## Run every level of tests; this is what CI does
-	@$(in_venv) exec python tests/run.py lint unit sanity integration molecule conformance -- $(ARGS)
+	@$(in_venv) exec python tests/run.py lint unit sanity integration conformance -- $(ARGS)
 
 .PHONY: molecule
 molecule: peers ## Run every scenario of molecule, each in its whole sequence
