@@ -17,7 +17,7 @@ options:
     description:
       - The mode to look at. V(auto) takes the one that was programmed last on this node.
     type: str
-    choices: [auto, iptables, nftables]
+    choices: [auto, iptables, nftables, userspace]
     default: auto
   snapshot:
     description:
