@@ -147,8 +147,10 @@ def test_no_connection_fails_while_endpoints_come_and_go(
         for kind, tally in report.items():
             assert tally["failed"] == [], (place, kind)
             assert tally["tries"] > runs, (place, kind)
-            assert {who.split(":")[0] for who in tally["who"]} > {ALWAYS}, (place, kind)
-            assert {who.split(":")[0] for who in tally["who"]} <= PODS.keys(), (place, kind)
+            who = {name.split(":")[0] for name in tally["who"]}
+            # A stream keeps the Pod of its first moment: ten of them may well have missed a particular one.
+            assert len(who) > 1 if kind == "streams" else who > {ALWAYS}, (place, kind)
+            assert who <= PODS.keys(), (place, kind)
     wanted = {f"{pod}:{TARGET}" for pod, state in states.items() if state == "ready"}
     assert set(rules_node.probe("pod", vip(10), count=48)) == wanted
     assert not rules_node.run()["changed"]
