@@ -74,7 +74,7 @@ class Agent:
 
     def answers(self, address: str = "10.96.0.10", port: int = 80) -> set[str]:
         """Who answers a Pod of the node; empty if nobody does."""
-        return set(self.lab.probe("pod-a1", address, port, count=8, timeout=0.4).who)
+        return set(self.lab.probe("pod-a1", address, port, count=32, timeout=0.4).who)
 
 
 @pytest.fixture(scope="module")

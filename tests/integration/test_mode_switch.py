@@ -80,10 +80,10 @@ def test_connections_survive_a_switch(switch: Switch, old: str, new: str) -> Non
     inside = Traffic(node, "pod-a3", tcp=both, streams=[(vip(10, family), STREAM) for family in (4, 6)] * 3)
     outside = Traffic(node, "ext", tcp=[("198.18.1.1", 30080), ("fd98:1::1", 30080)])
     try:
-        assert set(node.probe("host", vip(10), count=16)) == {"pod-a1:8080", "pod-b1:8080"}
+        assert set(node.probe("host", vip(10), count=32)) == {"pod-a1:8080", "pod-b1:8080"}
         assert switch.run(new)["changed"]
         assert switch.run(old, state="absent")["changed"]
-        assert set(node.probe("host", vip(10), count=16)) == {"pod-a1:8080", "pod-b1:8080"}
+        assert set(node.probe("host", vip(10), count=32)) == {"pod-a1:8080", "pod-b1:8080"}
     finally:
         reports = {"inside": inside.end(), "outside": outside.end()}
     for place, report in reports.items():

@@ -41,7 +41,7 @@ class Cluster:
         """Who answers behind shop/web, from a Pod of each node."""
         found: Counter[str] = Counter()
         for client in ("pod-a3", "pod-b3"):
-            answers = self.lab.probe(client, WEB, 9000, count=12, timeout=0.3)
+            answers = self.lab.probe(client, WEB, 9000, count=40, timeout=0.3)
             found += answers.who + answers.failures
         return set(found)
 

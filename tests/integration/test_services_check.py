@@ -93,7 +93,7 @@ def test_check_mode_tells_what_the_run_does_and_does_nothing(
         assert "+shop/web:http 10.96.0.10:80/tcp -> 4 endpoints" in told[name]
         assert kernel(untouched, name) != kernels[name]
     assert {name: count > 0 for name, count in shown.changed.items() if name in NODES} == dict.fromkeys(NODES, True)
-    answers = untouched.probe("client", "10.96.0.10", 9000, count=40)
+    answers = untouched.probe("client", "10.96.0.10", 9000, count=100)
     assert (set(answers.who), answers.failures.total()) == ({"pod-a1", "pod-a2", "pod-b1", "pod-b2"}, 0)
 
     again = untouched.playbook("site", variables, "--check", "--diff", inventory=inventory)

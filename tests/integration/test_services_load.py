@@ -152,5 +152,5 @@ def test_no_connection_fails_while_endpoints_come_and_go(
             assert len(who) > 1 if kind == "streams" else who > {ALWAYS}, (place, kind)
             assert who <= PODS.keys(), (place, kind)
     wanted = {f"{pod}:{TARGET}" for pod, state in states.items() if state == "ready"}
-    assert set(rules_node.probe("pod", vip(10), count=48)) == wanted
+    assert set(rules_node.probe("pod", vip(10), count=96)) == wanted
     assert not rules_node.run()["changed"]

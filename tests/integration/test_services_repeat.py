@@ -38,11 +38,11 @@ def assert_packets_flow(node: ServicesNode) -> None:
     """Every Service answers, in both families, or refuses where it has no endpoints."""
     for family in (4, 6):
         for proto in ("TCP", "UDP"):
-            assert set(node.probe("pod", vip(10, family), proto=proto, count=16)) == {"pod-a1:8080", "pod-b1:8080"}
+            assert set(node.probe("pod", vip(10, family), proto=proto, count=32)) == {"pod-a1:8080", "pod-b1:8080"}
         assert set(node.probe("ext", vip(11, family))) == {"pod-a2:9090"}
         assert set(node.probe("host", ("10.96.1.10", "fd00:10:96::1:a")[family == 6])) == {"pod-b2:9090"}
         assert set(node.probe("pod", vip(12, family))) == {"reject"}
-    assert set(node.probe("ext", "198.18.1.1", 30080, count=16)) == {"pod-a1:8080", "pod-b1:8080"}
+    assert set(node.probe("ext", "198.18.1.1", 30080, count=32)) == {"pod-a1:8080", "pod-b1:8080"}
 
 
 def files_of(*directories: Path) -> dict[str, tuple[int, int, int]]:

@@ -53,12 +53,12 @@ def reserved(node: ServicesNode) -> str:
 def test_a_dead_endpoint_fails_no_connection(node: ServicesNode, full_figures: bool) -> None:
     node.give(WEB)
     node.run()
-    assert set(node.probe("pod", vip(10), count=16)) == BOTH
+    assert set(node.probe("pod", vip(10), count=32)) == BOTH
     count = 1000 if full_figures else 100
     node.lab.workers["pod-b1"].ask(op="quit_serving", port=8080)
     try:
         assert node.probe("pod", vip(10), count=count) == {"pod-a1:8080": count}
-        assert node.probe("ext", "198.18.1.1", 30080, count=16) == {"pod-a1:8080": 16}
+        assert node.probe("ext", "198.18.1.1", 30080, count=32) == {"pod-a1:8080": 32}
     finally:
         node.lab.workers["pod-b1"].ask(op="serve", port=8080)
 
@@ -83,7 +83,7 @@ def test_ports_stay_and_are_given_back(node: ServicesNode) -> None:
     node.sh("sysctl -q -w net.ipv4.ip_local_reserved_ports=4000-4002")
     assert node.run()["changed"]
     assert ports(node) == before
-    assert set(node.probe("pod", vip(10), count=16)) == BOTH
+    assert set(node.probe("pod", vip(10), count=32)) == BOTH
     assert not node.run()["changed"]
     node.run(state="absent")
     assert reserved(node) == "4000-4002"
