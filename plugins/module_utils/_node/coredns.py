@@ -25,7 +25,7 @@ from .._core.corefile import CorefileOptions, ZoneSource
 from .._core.dns import DnsOptions
 from .._core.errors import PreflightError, SnapshotError
 from .._core.snapshot import Snapshot
-from . import files, listeners
+from . import files, listeners, processes
 from .lock import Lock
 
 # The layout of the state file and of the files; another number makes everything anew.
@@ -170,8 +170,7 @@ def _is_our_server(owner: str, corefile_path: str) -> bool:
     process = re.search(r"\(process (\d+)\)\Z", owner)
     if process is None:
         return False
-    arguments = (files.read_bytes(f"/proc/{process.group(1)}/cmdline") or b"").split(b"\0")
-    return os.fsencode(corefile_path) in arguments
+    return os.fsencode(corefile_path) in processes.arguments(int(process.group(1)))
 
 
 # ----------------------------------------------------------------------------------------------------------- planning

@@ -9,9 +9,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-import os
 import socket
 import struct
 from typing import Collection, Iterable, NamedTuple
@@ -19,6 +17,7 @@ from typing import Collection, Iterable, NamedTuple
 from .._core.errors import NetlinkError
 from .files import read_bytes
 from .netlink import NETLINK_SOCK_DIAG, Netlink
+from .processes import command, open_files, processes
 
 SOCK_DIAG_BY_FAMILY = 20
 REQUEST = struct.Struct("=BBBxI48x")
@@ -113,26 +112,3 @@ def owners(inodes: Iterable[int]) -> dict[int, str]:
             if inode is not None:
                 found[inode] = f"{command(pid)} (process {pid})"
     return found
-
-
-def processes() -> list[int]:
-    """The ids of all processes that can be seen."""
-    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
-
-
-def command(pid: int) -> str:
-    """The name of a process, cut to 15 characters by the kernel; "" if it has ended."""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as stream:
-        return stream.read().strip()
-    return ""
-
-
-def open_files(pid: int) -> list[str]:
-    """What a process has open, as the links say; nothing if it has ended."""
-    directory = f"/proc/{pid}/fd"
-    targets: list[str] = []
-    with contextlib.suppress(OSError):
-        for name in os.listdir(directory):
-            with contextlib.suppress(OSError):
-                targets.append(os.readlink(f"{directory}/{name}"))
-    return targets

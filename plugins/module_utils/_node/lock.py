@@ -17,6 +17,7 @@ import time
 from types import TracebackType
 
 from .._core.errors import ServicenetError
+from .processes import command
 
 POLL_SECONDS = 0.1
 
@@ -85,8 +86,5 @@ class Lock:
         pid = os.pread(self._handle, 32, 0).decode("ascii", "replace").strip()
         if not pid.isdigit():
             return "Another process"
-        try:
-            with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as stream:
-                return f"Process {pid} ({stream.read().strip()})"
-        except OSError:
-            return f"Process {pid}"
+        name = command(int(pid))
+        return f"Process {pid} ({name})" if name else f"Process {pid}"

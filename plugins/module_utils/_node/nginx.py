@@ -22,7 +22,7 @@ import time
 from .._core.errors import ToolError
 from .._core.text_nginx import Build
 from .files import read_bytes, read_json, remove, write_atomic, write_json
-from .listeners import command, open_files, processes
+from .processes import arguments, birth, children, command, open_files, parent, processes
 from .runner import MissingToolError, Runner, Which, checked, which
 
 PACKAGE_HINT = (
@@ -111,8 +111,7 @@ class Nginx:
         return found
 
     def _is_ours(self, pid: int) -> bool:
-        line = read_bytes(f"/proc/{pid}/cmdline") or b""
-        return command(pid) == "nginx" and self.path.encode() in line
+        return command(pid) == "nginx" and self.path.encode() in b" ".join(arguments(pid))
 
     def live(self) -> str:
         """Names the process and the configuration that it has loaded, "" unless that is the file as it is."""
@@ -121,13 +120,8 @@ class Nginx:
         masters = self.masters()
         if data is None or len(masters) != 1 or not isinstance(value, dict):
             return ""
-        wanted = {"pid": masters[0][0], "started": _birth(masters[0][0]), "digest": hashlib.sha256(data).hexdigest()}
+        wanted = {"pid": masters[0][0], "started": birth(masters[0][0]), "digest": hashlib.sha256(data).hexdigest()}
         return ":".join(map(str, wanted.values())) if value == wanted else ""
-
-    def workers(self, master: int) -> list[int]:
-        """The processes that it has started, oldest first."""
-        text = read_bytes(f"/proc/{master}/task/{master}/children") or b""
-        return sorted(map(int, text.split()), key=lambda pid: int(_birth(pid) or 0))
 
     # ---- deeds
 
@@ -179,12 +173,12 @@ class Nginx:
             raise
         for pid, _pid_file in self.masters():
             digest = hashlib.sha256(text.encode("ascii")).hexdigest()
-            write_json(self._live_path, {"pid": pid, "started": _birth(pid), "digest": digest})
+            write_json(self._live_path, {"pid": pid, "started": birth(pid), "digest": digest})
 
     def _quit_orphans(self) -> None:
         """Workers whose master was killed keep its sockets: they let go of them, and keep their connections."""
         for pid in processes():
-            if command(pid) == "nginx" and command(_parent(pid)) != "nginx" and self.log in open_files(pid):
+            if command(pid) == "nginx" and command(parent(pid)) != "nginx" and self.log in open_files(pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGQUIT)
 
@@ -193,7 +187,7 @@ class Nginx:
         return [name for name in os.listdir(self.directory) if re.match(r"\d+\.(pid|draining)\Z", name)]
 
     def _reload(self, master: int) -> None:
-        old = self.workers(master)
+        old = children(master)
         size = os.path.getsize(self.log) if os.path.exists(self.log) else 0
         for pid in old[: max(0, len(old) - self._most_old)]:
             self.warnings.append(
@@ -205,7 +199,7 @@ class Nginx:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             # A client's datagrams would find the endpoint of before as long as an old worker reads them.
-            if set(self.workers(master)) - set(old) and not any(map(_listens, old)):
+            if set(children(master)) - set(old) and not any(map(_listens, old)):
                 return
             said = (read_bytes(self.log) or b"")[size:].decode("utf-8", "replace")
             if "[emerg]" in said:
@@ -232,23 +226,7 @@ class Nginx:
             os.kill(pid, signal.SIGQUIT)
 
 
-def _stat(pid: int) -> list[str]:
-    """What the kernel tells of a process behind its name; nothing if there is none."""
-    return (read_bytes(f"/proc/{pid}/stat") or b"").decode("utf-8", "replace").rpartition(")")[2].split()
-
-
-def _parent(pid: int) -> int:
-    fields = _stat(pid)
-    return int(fields[1]) if len(fields) > 1 else 0
-
-
 def _listens(worker: int) -> bool:
     """Does it take what is new? One that was told to quit says so in its title, and closes its listening sockets."""
-    title = read_bytes(f"/proc/{worker}/cmdline") or b""
+    title = b" ".join(arguments(worker))
     return bool(title) and b"shutting down" not in title
-
-
-def _birth(pid: int) -> str:
-    """When a process was started, in the kernel's ticks; "" if there is none."""
-    fields = _stat(pid)
-    return fields[19] if len(fields) > 19 and fields[0] != "Z" else ""

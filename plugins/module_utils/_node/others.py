@@ -18,8 +18,8 @@ from typing import Iterable, NamedTuple, Sequence
 from .._core.errors import NetlinkError
 from .._core.preflight_model import Interface
 from .iptables_tool import LEGACY, PREFIXES, loaded_tables, programs
-from .listeners import command, processes
 from .netlink import NETLINK_NETFILTER, Netlink, attributes, nfgenmsg
+from .processes import command, processes
 from .runner import Runner, Which, which
 
 NFT_MSG_GETTABLE = (10 << 8) | 1
