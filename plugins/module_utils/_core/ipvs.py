@@ -26,12 +26,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from .ipvs_options import ServiceOptions, options_of
 from .passes import Program
 from .settings import Settings
 from .table import BALANCE, CLUSTER_IP, DROP, REJECT, Frontend, PortRules, Target
 
 VERSION = 1
-SCHEDULERS = ("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "dh", "sed", "nq", "mh")
 
 ANY = "any"
 OUTSIDE = "outside"
@@ -60,8 +60,8 @@ SETS = {
 
 
 class IpvsOptions(NamedTuple):
-    """``scheduler``: of all virtual servers. ``local_fallback``: what a policy Local would drop, since the node has no
-    endpoint, goes to those of the cluster, as in kube-proxy's own ipvs mode."""
+    """``scheduler``: of Services that name no other. ``local_fallback``: what a policy Local would drop, since the node
+    has no endpoint, goes to those of the cluster, as in kube-proxy's own ipvs mode."""
 
     scheduler: str = "rr"
     local_fallback: bool = False
@@ -102,9 +102,11 @@ class _Made:
     def __init__(self, options: IpvsOptions) -> None:
         self.options = options
         self.program: Program = {}
+        self.asked = ServiceOptions(options.scheduler)
 
     def add(self, entry: PortRules) -> None:
         cluster = entry.cluster
+        self.asked = options_of(entry.service, dict(entry.annotations), self.options.scheduler)
         internal, external = self._wanted(entry.internal, cluster), self._wanted(entry.external, cluster)
         for frontend in entry.frontends:
             if not frontend.address:
@@ -166,9 +168,10 @@ class _Made:
 
     def _server(self, entry: PortRules, frontend: Frontend, role: str, target: Target) -> None:
         key = (role, entry.protocol.lower(), frontend.address or "-", str(frontend.port))
-        self.program[container(entry.family, "server", *key)] = (self.options.scheduler, entry.affinity)
+        self.program[container(entry.family, "server", *key)] = (self.asked.scheduler, entry.affinity)
         for backend in target.backends:
-            self.program[container(entry.family, "real", *key, backend.address, str(backend.port))] = 1
+            name = container(entry.family, "real", *key, backend.address, str(backend.port))
+            self.program[name] = self.asked.weight(backend)
 
     def _limit(self, entry: PortRules, frontend: Frontend, ranges: tuple[str, ...]) -> None:
         self._put(entry, "LIMIT", frontend)

@@ -128,6 +128,7 @@ def _port_rules(
         anywhere,
         external,
         reachable,
+        service.annotations,
     )
 
 

@@ -71,7 +71,7 @@ class PortRules(NamedTuple):
     ``external_local``, ``external`` equals ``cluster``. A REJECT is for every source. An endpoint that reaches itself
     is masqueraded (hairpin). ``affinity`` is in seconds, 0 is none; it is remembered per backend of a service port, so
     it holds across the frontends. ``reachable`` are all backends that any target names: what connection tracking may
-    still point at.
+    still point at. ``annotations``: those of the Service under servicenet.kubenode.io/, which only some modes heed.
     """
 
     service: str
@@ -85,6 +85,7 @@ class PortRules(NamedTuple):
     cluster: Target
     external: Target
     reachable: tuple[Backend, ...]
+    annotations: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:

@@ -1,0 +1,52 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What drains is remembered for one boot, and written only when it differs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs_drain import Draining
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs_objects import Server
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node import ipvs_drain_state
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node.ipvs_drain_state import DrainState
+
+SINCE = {Draining(Server(4, "TCP", "10.96.0.1", 80), "10.128.0.1", 8080): 100}
+
+
+def test_it_is_written_when_it_differs_and_gone_when_it_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "ipvs_drain.json"
+    state = DrainState(str(path))
+    assert state.load() == {}
+    assert state.save({}) is False
+    assert state.save(SINCE) is True
+    assert state.load() == SINCE
+    written = os.stat(path)
+    assert state.save(dict(SINCE)) is False
+    assert os.stat(path) == written
+    assert state.save({}) is True
+    assert not path.exists()
+
+
+def test_a_boot_makes_it_void(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = DrainState(str(tmp_path / "ipvs_drain.json"))
+    state.save(SINCE)
+    monkeypatch.setattr(ipvs_drain_state, "boot_id", lambda: "another")
+    assert state.load() == {}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"since": 7}'])
+def test_a_broken_file_counts_as_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "ipvs_drain.json"
+    path.write_text(text)
+    assert DrainState(str(path)).load() == {}
+
+
+def test_the_clock_is_the_kernels_own() -> None:
+    before = float(Path("/proc/uptime").read_text().split()[0])
+    assert before - 1 <= ipvs_drain_state.now() <= float(Path("/proc/uptime").read_text().split()[0])
