@@ -29,8 +29,14 @@ NOTHING: dict[Callable[[int], Any], Any] = {
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
     """A process that waits until it is ended."""
-    with subprocess.Popen(["sleep", "600"]) as started:
+    with subprocess.Popen(["cat", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as started:
         try:
+            # Only what it says proves that it is the new program by now.
+            assert started.stdin
+            assert started.stdout
+            started.stdin.write(b"there\n")
+            started.stdin.flush()
+            assert started.stdout.readline() == b"there\n"
             yield started
         finally:
             started.kill()
@@ -38,8 +44,8 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
 
 def test_a_process_is_seen(child: subprocess.Popen[bytes]) -> None:
     assert child.pid in processes.processes()
-    assert processes.command(child.pid) == "sleep"
-    assert processes.arguments(child.pid) == [b"sleep", b"600"]
+    assert processes.command(child.pid) == "cat"
+    assert processes.arguments(child.pid) == [b"cat", b"-"]
     assert processes.parent(child.pid) == os.getpid()
     assert child.pid in processes.children(os.getpid())
     assert int(processes.birth(child.pid)) >= int(processes.birth(os.getpid()))
