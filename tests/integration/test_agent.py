@@ -11,7 +11,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 from lab import ControlPlane, Lab
+from lab.waiting import wait_until
 
 PROGRAM = "/usr/local/lib/servicenet/servicenet-agent.pyz"
 STATE = "/var/lib/servicenet"
@@ -208,7 +208,7 @@ def test_one_run_at_a_time_and_not_for_ever(agent: Agent, lab: Lab) -> None:
     # A server that takes the connection and says nothing.
     silent = agent.node.start_process(["socat", "TCP-LISTEN:16999,bind=127.0.0.1,fork", "EXEC:sleep 60"])
     try:
-        time.sleep(0.5)
+        wait_until(lambda: ":16999 " in agent.node.run(["ss", "-Hltn"]).stdout)
         settings.write_text(json.dumps({**json.loads(kept), "server": "https://127.0.0.1:16999", "time_limit": 2}))
         status, said = agent.run("pull")
         assert status == 5, said

@@ -37,6 +37,7 @@ from lab import ControlPlane, Lab
 from lab.control_plane import Api, has_peers, path_of, peer
 from lab.nodes import Node
 from lab.playbooks import ansible_playbook
+from lab.waiting import wait_until
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.client import Client, ClusterError
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.endpoint_pass import PassOptions, run_pass
@@ -51,6 +52,24 @@ BINDING = {
     "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": ROLE["metadata"]["name"]},
     "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "reader"}],
 }
+
+
+def granted(rules: list[dict]) -> set[tuple[str, str, str, str]]:
+    """(verb, group, resource, name) of all that rules allow."""
+    return {
+        (verb, group, resource, name)
+        for rule in rules
+        for verb in rule["verbs"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for name in rule.get("resourceNames", [""])
+    }
+
+
+def wait_for_rules(api: Api, rules: list[dict]) -> None:
+    """Back once the server lets the reader do, of all in ROLE, what these rules allow and nothing else."""
+    allowed = granted(rules)
+    wait_until(lambda: all(api.may("reader", *right) == (right in allowed) for right in granted(ROLE["rules"])))
 
 
 @pytest.fixture
@@ -79,9 +98,7 @@ def test_a_cluster_with_controllers_of_its_own_is_left_alone(twin: ControlPlane)
     api.create_all([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}, node(), plain_service()])
     api.create_all([plain_pod(1)])
     try:
-        deadline = time.monotonic() + 20
-        while not published(api) and time.monotonic() < deadline:
-            time.sleep(0.2)
+        wait_until(lambda: bool(published(api)))
         result = run(client_of(twin))
         assert (result["changed"], result["skipped_for_controller"]) == (False, True)
         assert "endpointslice-controller.k8s.io" in result["warnings"][0]
@@ -108,7 +125,7 @@ def test_a_lease_of_the_real_controllers_counts(plane: ControlPlane) -> None:
     }
     plane.api.create_all([plain_service(), ROLE, BINDING])
     plane.api.call("POST", path, lease)
-    time.sleep(0.5)
+    wait_for_rules(plane.api, ROLE["rules"])
     try:
         result = run(client_of(plane, "reader"))
         assert result["own_controller"] == ["kube-controller-manager runs as control-1."]
@@ -163,7 +180,7 @@ def test_the_cluster_role_is_enough_and_no_rule_of_it_is_too_much(plane: Control
 
     def set_rules(rules: list[dict]) -> None:
         api.call("PATCH", path, {"rules": rules}, "application/merge-patch+json")
-        time.sleep(0.5)  # the authorizer reads the rules from a watch
+        wait_for_rules(api, rules)
 
     def work() -> None:
         """Everything that a pass can have to do: create, update and delete records of both kinds."""
@@ -175,7 +192,7 @@ def test_the_cluster_role_is_enough_and_no_rule_of_it_is_too_much(plane: Control
         run(user, PassOptions(state="absent"))
 
     try:
-        time.sleep(0.5)
+        wait_for_rules(api, role["rules"])
         work()
         for number, rule in enumerate(role["rules"]):
             others = role["rules"][:number] + role["rules"][number + 1 :]
@@ -208,12 +225,12 @@ def test_owners_may_be_named_where_the_api_server_guards_that(tmp_path: Path, mo
     with ControlPlane() as guarded:
         api = guarded.api
         api.create_all([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}, *objects])
-        time.sleep(1)
+        wait_for_rules(api, without["rules"])
         with pytest.raises(ClusterError, match="blockOwnerDeletion"):
             run(client_of(guarded, "reader"))
         path = path_of("ClusterRole", "", ROLE["metadata"]["name"])
         api.call("PATCH", path, {"rules": ROLE["rules"]}, "application/merge-patch+json")
-        time.sleep(1)
+        wait_for_rules(api, ROLE["rules"])
         run(client_of(guarded, "reader"))
         assert run(client_of(guarded))["changed"] is False
 

@@ -316,7 +316,7 @@ def test_affinity_survives_a_resync_and_loses_what_is_gone(node: Node, family: i
 @FAMILIES
 def test_each_service_has_its_own_timeout(node: Node, family: int) -> None:
     other = "10.96.0.2" if family == 4 else "fd00:10:96::2"
-    node.program(service("web", VIP[family], [1, 2], **sticky(1)), service("api", other, [1, 2], **sticky(600)))
+    node.program(service("web", VIP[family], [1, 2], **sticky(5)), service("api", other, [1, 2], **sticky(600)))
     with servers(family):
         for number in range(1, 9):
             ask(client(family, number), VIP[family])

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from integration.in_namespace import enter_new_namespace, namespace, run, sh
+from lab.waiting import wait_until
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import preflight_settings as settings
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.preflight import problems
@@ -166,7 +167,7 @@ def test_netlink_and_the_tables_show_the_same_sockets() -> None:
 
 def test_a_kube_proxy_process_counts_in_its_own_namespace_only(tmp_path: Path) -> None:
     with sleeper(tmp_path / "kube-proxy") as pid:
-        time.sleep(0.1)
+        wait_until(lambda: bool(others.kube_proxy_processes()))
         assert others.kube_proxy_processes() == [f"process {pid}"]
         (error,) = report().errors
         assert f"process {pid}" in error

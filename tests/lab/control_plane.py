@@ -150,6 +150,18 @@ class Api:
         """All objects of a kind, of one namespace or of all."""
         return list(self.call("GET", path_of(kind, namespace))["items"])
 
+    def may(self, user: str, verb: str, group: str, resource: str, name: str = "") -> bool:
+        """Whether the authorizer lets a user do this now: it learns of roles a moment after they were written."""
+        resource, _slash, subresource = resource.partition("/")
+        attributes = {"verb": verb, "group": group, "resource": resource, "subresource": subresource, "name": name}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {"user": user, "resourceAttributes": attributes},
+        }
+        made = self.call("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+        return bool(made["status"]["allowed"])
+
     def create_all(self, manifests: Iterable[Mapping[str, Any]], connections: int = CONNECTIONS) -> int:
         """Creates many, side by side: Namespaces and Nodes first. A Namespace that exists is fine. Returns how many."""
         manifests = list(manifests)
