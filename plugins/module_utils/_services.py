@@ -18,6 +18,7 @@ from ._core.errors import OptionError, ServicenetError, SnapshotError
 from ._core.passes import Pass
 from ._core.preflight import problems
 from ._core.preflight_model import PreflightOptions, Report
+from ._core.preflight_settings import IPVS
 from ._core.resolve import NodeView
 from ._core.settings import Settings
 from ._core.snapshot import Snapshot
@@ -126,7 +127,8 @@ def settings(params: dict[str, Any], snapshot: Snapshot) -> Settings:
 
 
 def _preflight_options(name: str, params: dict[str, Any], compiled_by: Settings) -> PreflightOptions:
-    same = [option for option in PreflightOptions._fields if option.startswith("conntrack_")]
+    # Those of the mode ipvs are only among the options of its module.
+    same = [one for one in PreflightOptions._fields if one.startswith(("conntrack_", "ipvs_")) and one in params]
     return PreflightOptions(
         name,
         compiled_by.view.families,
@@ -173,7 +175,10 @@ def request(name: str, params: dict[str, Any], make_mode: MakeMode, run: Runner,
         features = mode.features if done.full and not (check and _asking_loads(mode, families)) else ()
         if not check and done.full:
             preflight_facts.load_conntrack(run)
-        gathered = preflight_facts.gather(run, done.after.rules, families, mode.iptables_variant, features)
+        besides = IPVS if name == "ipvs" else ()
+        gathered = preflight_facts.gather(
+            run, done.after.rules, families, mode.iptables_variant, features, besides=besides
+        )
         if gathered.missing_tool and not check:
             raise ServicenetError(gathered.missing_tool)
         facts = gathered.facts

@@ -10,6 +10,7 @@ import ctypes
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -47,3 +48,16 @@ def namespace() -> Iterator[None]:
     finally:
         assert LIBC.setns(outside, CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
         os.close(outside)
+
+
+@contextmanager
+def inside(netns: str) -> Iterator[None]:
+    """This thread in another network namespace for a while."""
+    outside, there = (os.open(path, os.O_RDONLY) for path in ("/proc/thread-self/ns/net", f"/run/netns/{netns}"))
+    try:
+        assert LIBC.setns(there, CLONE_NEWNET) == 0
+        yield
+    finally:
+        assert LIBC.setns(outside, CLONE_NEWNET) == 0
+        os.close(outside)
+        os.close(there)

@@ -17,6 +17,8 @@ FILES = (
     "tests/integration/test_ipvs_kernel.py",
     "tests/integration/test_ipvs_parts.py",
     "tests/integration/test_ipvs_packets.py",
+    "tests/integration/test_ipvs_node.py",
+    "tests/integration/test_ipvs_drain.py",
 )
 
 

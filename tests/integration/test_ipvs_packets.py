@@ -6,14 +6,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from conformance.packets.packet_lab import CLIENTS, EXT, NODE_IPS, PODS, PacketLab
-from integration.in_namespace import CLONE_NEWNET, LIBC, run, sh
+from integration.in_namespace import inside, run, sh
 from integration.services_lab import service, vip
 from uml.machine import has_ip_vs
 
@@ -52,19 +50,6 @@ SERVICES = [
     *service("empty", 13, {}),
     *service("far", 14, {"pod-b1": "ready"}, internalTrafficPolicy="Local"),
 ]
-
-
-@contextmanager
-def inside(netns: str) -> Iterator[None]:
-    """This thread in another network namespace for a while."""
-    outside, there = (os.open(path, os.O_RDONLY) for path in ("/proc/thread-self/ns/net", f"/run/netns/{netns}"))
-    try:
-        assert LIBC.setns(there, CLONE_NEWNET) == 0
-        yield
-    finally:
-        assert LIBC.setns(outside, CLONE_NEWNET) == 0
-        os.close(outside)
-        os.close(there)
 
 
 def load() -> None:

@@ -37,6 +37,7 @@ HOOKS = {
 WITH_MARKS = ("SPLIT", "NP", "NPOUT")
 # The addresses that the node holds for Services.
 ADDRESSES = "VIP"
+ADDRESS_TYPE = "hash:ip"
 MOST_ENTRIES = 1 << 20
 
 _PORT = "dst,dst"
@@ -49,7 +50,7 @@ def set_name(family: int, name: str) -> str:
 
 def declarations(family: int) -> list[str]:
     """The lines for ipset that make the sets."""
-    kinds = {ADDRESSES: "hash:ip", **SETS}
+    kinds = {ADDRESSES: ADDRESS_TYPE, **SETS}
     inet = "inet6" if family == 6 else "inet"
     return [
         f"create {set_name(family, name)} {kind} family {inet} maxelem {MOST_ENTRIES}"

@@ -45,7 +45,8 @@ class NodeFacts(NamedTuple):
 
     ``routes``: family -> routes. ``sysctls``: name with slashes -> value, without those that the kernel hasn't got.
     ``read_only``: settings that this process may not change. ``kube_proxy``, ``forward_drops``: what was found, each as
-    a noun phrase. ``missing_features``: what the kernel or the tool lacks. ``tool_problems``: sentences.
+    a noun phrase. ``missing_features``: what the kernel or the tool lacks. ``tool_problems``: sentences. ``kernel``:
+    the first two numbers of its version.
     """
 
     interfaces: tuple[Interface, ...]
@@ -58,6 +59,7 @@ class NodeFacts(NamedTuple):
     forward_drops: tuple[str, ...]
     missing_features: tuple[str, ...]
     tool_problems: tuple[str, ...]
+    kernel: tuple[int, int] = (0, 0)
 
 
 class PreflightOptions(NamedTuple):
@@ -65,6 +67,8 @@ class PreflightOptions(NamedTuple):
 
     The ``conntrack_`` options have the meaning and the defaults of kube-proxy's; 0 leaves the kernel's value. Other
     than there, the size is only ever raised.
+
+    The ``ipvs_`` options are for the mode ipvs; its timeouts are in seconds, and 0 leaves the kernel's.
 
     :param mode: ``iptables``, ``nftables``, ``ipvs`` or ``userspace``.
     :param set_sysctls: settings are changed; otherwise each wrong one is a warning.
@@ -87,6 +91,10 @@ class PreflightOptions(NamedTuple):
     conntrack_tcp_be_liberal: bool = False
     conntrack_udp_timeout: int = 0
     conntrack_udp_stream_timeout: int = 0
+    ipvs_strict_arp: bool = False
+    ipvs_tcp_timeout: int = 0
+    ipvs_tcpfin_timeout: int = 0
+    ipvs_udp_timeout: int = 0
 
 
 class SysctlChange(NamedTuple):

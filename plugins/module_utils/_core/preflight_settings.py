@@ -28,6 +28,17 @@ CONNTRACK_BUCKETS = CONNTRACK + "buckets"
 NOT_KEPT = "Connection tracking doesn't keep entries as long as wanted"
 ENTRIES_PER_BUCKET = 4
 
+VS = "net/ipv4/vs/"
+VS_CONNTRACK = VS + "conntrack"
+VS_CONN_REUSE = VS + "conn_reuse_mode"
+VS_NO_DESTINATION = VS + "expire_nodest_conn"
+VS_TEMPLATE = VS + "expire_quiescent_template"
+# Kernels that let a connection from a port that was just in use wait for a second if they choose its endpoint anew.
+SLOW_REUSE = ((4, 1), (5, 9))
+ARP_IGNORE = "net/ipv4/conf/all/arp_ignore"
+ARP_ANNOUNCE = "net/ipv4/conf/all/arp_announce"
+IPVS_TIMEOUTS = ("tcp", "tcpfin", "udp")
+
 FROM_ROUTER_ADVERTISEMENT = 9
 
 # What is read of a node; the settings of single devices come on top.
@@ -48,6 +59,16 @@ ALL = (
     CONNTRACK + "udp_timeout_stream",
     CONNTRACK + "tcp_be_liberal",
 )
+# What is read besides for the mode ipvs.
+IPVS = (
+    VS_CONNTRACK,
+    VS_CONN_REUSE,
+    VS_NO_DESTINATION,
+    VS_TEMPLATE,
+    ARP_IGNORE,
+    ARP_ANNOUNCE,
+    *(f"ipvs/{name}" for name in IPVS_TIMEOUTS),
+)
 
 
 class Wish(NamedTuple):
@@ -65,6 +86,7 @@ def wishes(facts: NodeFacts, rules: Sequence[PortRules], options: PreflightOptio
         *_bridge_calls(facts, options),
         *_reserved(facts, rules),
         *_conntrack(facts, options),
+        *(_ipvs(facts, options) if options.mode == "ipvs" else ()),
     ]
 
 
@@ -167,4 +189,23 @@ def _conntrack(facts: NodeFacts, options: PreflightOptions) -> list[Wish]:
         # Before connection tracking is loaded it has no settings; after that, a missing one is not supported.
         if value and (name in facts.sysctls or CONNTRACK_MAX not in facts.sysctls):
             found.append(Wish(name, str(value), why))
+    return found
+
+
+def _ipvs(facts: NodeFacts, options: PreflightOptions) -> list[Wish]:
+    """The settings that kube-proxy makes in this mode. IPVS that is not loaded yet has none; the run loads it."""
+    found = [
+        Wish(VS_CONNTRACK, "1", "What IPVS forwards is not tracked, so it is not masqueraded"),
+        Wish(VS_NO_DESTINATION, "1", "Connections to endpoints that are gone hang until they time out"),
+        Wish(VS_TEMPLATE, "1", "Clients with affinity go on to an endpoint that drains"),
+    ]
+    if SLOW_REUSE[0] <= facts.kernel < SLOW_REUSE[1]:
+        found.append(Wish(VS_CONN_REUSE, "0", "New connections from a port that was just in use wait for a second"))
+    if options.ipvs_strict_arp:
+        why = "The node answers for the addresses of Services on every network"
+        found += [Wish(ARP_IGNORE, "1", why), Wish(ARP_ANNOUNCE, "2", why)]
+    for name in IPVS_TIMEOUTS:
+        seconds = getattr(options, f"ipvs_{name}_timeout")
+        if seconds:
+            found.append(Wish(f"ipvs/{name}", str(seconds), "IPVS has another timeout than wanted"))
     return found

@@ -18,15 +18,9 @@ from typing import Iterator, Sequence
 
 from .._core.errors import NetlinkError
 from .._core.ipvs_objects import Operation, Real, Server, Virtual
+from . import generic_netlink as generic
+from .ipvs_timeouts import FAMILY_NAME, FAMILY_VERSION
 from .netlink import NLM_F_ACK, NLM_F_REQUEST, Netlink, attribute, attributes, nested
-
-NETLINK_GENERIC = 16
-GENL_ID_CTRL = 0x10
-CTRL_CMD_GETFAMILY = 3
-CTRL_ATTR_FAMILY_ID = 1
-CTRL_ATTR_FAMILY_NAME = 2
-FAMILY_NAME = b"IPVS\0"
-FAMILY_VERSION = 1
 
 NEW_SERVICE, SET_SERVICE, DEL_SERVICE, GET_SERVICE = 1, 2, 3, 4
 NEW_DEST, SET_DEST, DEL_DEST, GET_DEST = 5, 6, 7, 8
@@ -39,7 +33,6 @@ PERSISTENT = 0x1
 FLAGS_MASK = 0xFFFFFFFF
 METHOD_MASK = 0x7
 
-GENERIC_HEADER = struct.Struct("=BBH")
 SHORT = struct.Struct("=H")
 NETWORK_SHORT = struct.Struct(">H")
 LONG = struct.Struct("=I")
@@ -111,7 +104,7 @@ def _body(operation: Operation) -> bytes:
 
 
 def _request(command: int, body: bytes = b"") -> bytes:
-    return GENERIC_HEADER.pack(command, FAMILY_VERSION, 0) + body
+    return generic.request(command, FAMILY_VERSION, body)
 
 
 class Ipvs:
@@ -121,10 +114,8 @@ class Ipvs:
     """
 
     def __init__(self) -> None:
-        self._netlink = Netlink(NETLINK_GENERIC, "change or list virtual servers (IPVS)")
-        name = attribute(CTRL_ATTR_FAMILY_NAME, FAMILY_NAME)
-        answer = self._netlink.ask(GENL_ID_CTRL, GENERIC_HEADER.pack(CTRL_CMD_GETFAMILY, 1, 0) + name)
-        self._kind = int(SHORT.unpack(attributes(answer, GENERIC_HEADER.size)[CTRL_ATTR_FAMILY_ID])[0])
+        self._netlink = Netlink(generic.NETLINK_GENERIC, "change or list virtual servers (IPVS)")
+        self._kind = generic.family(self._netlink, FAMILY_NAME)
 
     def __enter__(self) -> Ipvs:
         return self
@@ -165,7 +156,7 @@ class Ipvs:
     def _dump(self, asked: bytes, kind: int) -> list[dict[int, bytes]]:
         entries = []
         for data, start, end in self._netlink.dump(self._kind, asked):
-            entries.append(attributes(attributes(data, start + GENERIC_HEADER.size, end)[kind]))
+            entries.append(attributes(attributes(data, start + generic.HEADER.size, end)[kind]))
         return entries
 
     def apply(self, operations: Sequence[Operation]) -> None:

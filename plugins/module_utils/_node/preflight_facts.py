@@ -10,6 +10,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import os
+import re
 from typing import NamedTuple, Sequence
 
 from .._core.errors import ToolError
@@ -30,13 +31,19 @@ FEATURES = {
     "xt_statistic": ("filter", "-m statistic --mode random --probability 0.5"),
     "xt_recent": ("filter", "-m recent --rcheck --seconds 1 --reap --name SERVICENET-PROBE --rsource"),
     "xt_bpf": ("filter", '-m bpf --bytecode "1,6 0 0 65535"'),
+    "xt_ipvs": ("filter", "-m ipvs --ipvs"),
     "xt_physdev": ("filter", "-m physdev --physdev-is-in"),
     "REJECT": ("filter", "-j REJECT"),
     "MARK": ("mangle", "-j MARK --set-xmark 0x4000/0x4000"),
     "DNAT": ("nat", "-p udp -j DNAT --to-destination {address}"),
     "MASQUERADE": ("nat", "-j MASQUERADE --random-fully"),
     "REDIRECT": ("nat", "-p udp -j REDIRECT --to-ports 53"),
+    "xt_set": ("mangle", "-m set --match-set SERVICENET-PROBE-ipport-{family} dst,dst"),
+    "SET": ("mangle", "-j SET --map-set SERVICENET-PROBE-ipport-{family} dst,dst --map-mark"),
 }
+# These can be tried only while there is a set to name.
+SET_FEATURES = ("xt_set", "SET")
+PROBE_SET = "SERVICENET-PROBE-{kind}-{family}"
 PROBE_ADDRESS = {4: "127.0.0.1", 6: "::1"}
 
 
@@ -54,17 +61,19 @@ def gather(
     variant: str = "",
     features: Sequence[str] = (),
     find: Which = which,
+    besides: Sequence[str] = (),
 ) -> Gathered:
     """The facts of this node, as far as they matter for these rules.
 
     :param variant: the variant of iptables whose features are probed; "" if the mode doesn't use iptables.
     :param features: keys of ``FEATURES`` that the mode needs.
+    :param besides: kernel settings that the mode needs besides those of all modes.
     :raises NetlinkError: the kernel doesn't tell its devices or routes.
     """
     interfaces = addresses.interfaces()
     chains = others.nft_chains()
     routes = {family: addresses.routes(family) for family in families}
-    names = list(ALL) + [f"net/ipv4/conf/{interface.name}/rp_filter" for interface in interfaces]
+    names = [*ALL, *besides] + [f"net/ipv4/conf/{interface.name}/rp_filter" for interface in interfaces]
     if 6 in families:
         names += [f"net/ipv6/conf/{interface.name}/accept_ra" for interface in interfaces]
     values = {name: sysctl.read(name) for name in names}
@@ -80,8 +89,15 @@ def gather(
         forward_drops=tuple(others.forward_drops(run, families, chains, find)),
         missing_features=tuple(missing),
         tool_problems=tuple(problems),
+        kernel=kernel_version(os.uname().release),
     )
     return Gathered(facts, missing_tool)
+
+
+def kernel_version(release: str) -> tuple[int, int]:
+    """The first two numbers of a release such as "6.1.0-18-amd64"; (0, 0) if it begins with none."""
+    numbers = re.match(r"(\d+)\.(\d+)", release)
+    return (int(numbers.group(1)), int(numbers.group(2))) if numbers else (0, 0)
 
 
 def _listeners(rules: Sequence[PortRules]) -> tuple[Listener, ...]:
@@ -120,7 +136,7 @@ def _accepts(tool: IptablesTool, features: Sequence[str]) -> bool:
     tables: dict[str, list[str]] = {}
     for feature in features:
         table, rule = FEATURES[feature]
-        tables.setdefault(table, []).append(rule.format(address=PROBE_ADDRESS[tool.family]))
+        tables.setdefault(table, []).append(rule.format(address=PROBE_ADDRESS[tool.family], family=tool.family))
     text = "".join(
         f"*{table}\n:{PROBE_CHAIN} - [0:0]\n{''.join(f'-A {PROBE_CHAIN} {rule}' + chr(10) for rule in rules)}COMMIT\n"
         for table, rules in tables.items()

@@ -4,7 +4,8 @@
 
 """Kernel settings: read, set with the old values remembered, and put back exactly as they were.
 
-Names are written with slashes (``net/ipv4/conf/eth0.5/rp_filter``), since a device's name may have dots in it.
+Names are written with slashes (``net/ipv4/conf/eth0.5/rp_filter``), since a device's name may have dots in it. The
+timeouts of IPVS (``ipvs/tcp``), which the kernel keeps elsewhere, are settings as well.
 
 This module util is private to the collection: nothing outside kubenode.servicenet may import it.
 """
@@ -15,6 +16,7 @@ import os
 from typing import Iterable, NamedTuple, Sequence
 
 from .._core.errors import ServicenetError
+from . import ipvs_timeouts
 from .files import read_bytes, read_json, remove, write_json
 from .generation import boot_id
 
@@ -45,17 +47,22 @@ def _path(name: str) -> str:
 
 def read(name: str) -> str | None:
     """The value with its white space made single spaces, or None if the kernel has no such setting."""
+    if name in ipvs_timeouts.NAMES:
+        return ipvs_timeouts.read(name)
     data = read_bytes(_path(name))
     return None if data is None else " ".join(data.decode("ascii", "replace").split())
 
 
 def writable(name: str) -> bool:
     """Whether this process may set it; in a network namespace some settings of the host can only be read."""
-    return os.access(_path(name), os.W_OK)
+    return name in ipvs_timeouts.NAMES or os.access(_path(name), os.W_OK)
 
 
 def write(name: str, value: str) -> None:
     """:raises ServicenetError: the kernel doesn't have the setting or doesn't take the value."""
+    if name in ipvs_timeouts.NAMES:
+        ipvs_timeouts.write(name, value)
+        return
     try:
         with open(_path(name), "w", encoding="ascii") as stream:
             # The end of the line is what makes an empty value a write at all.

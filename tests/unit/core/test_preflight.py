@@ -350,3 +350,62 @@ def test_ten_thousand_services_are_quick_even_if_all_have_a_problem() -> None:
     assert fit < 0.15
     assert unfit < 0.4
     print(f"fit {fit * 1000:.0f} ms, unfit {unfit * 1000:.0f} ms")
+
+
+# ---- the mode ipvs
+
+IN_IPVS = OPTIONS._replace(mode="ipvs")
+LOADED = {
+    settings.VS_CONNTRACK: "0",
+    settings.VS_CONN_REUSE: "1",
+    settings.VS_NO_DESTINATION: "0",
+    settings.VS_TEMPLATE: "0",
+    settings.ARP_IGNORE: "0",
+    settings.ARP_ANNOUNCE: "0",
+    "ipvs/tcp": "900",
+    "ipvs/tcpfin": "120",
+    "ipvs/udp": "300",
+}
+ALWAYS = [(settings.VS_CONNTRACK, "1"), (settings.VS_NO_DESTINATION, "1"), (settings.VS_TEMPLATE, "1")]
+
+
+def test_ipvs_gets_the_settings_of_kube_proxy() -> None:
+    assert changes(problems(facts(sysctls=LOADED, kernel=(6, 1)), [rule()], IN_IPVS)) == ALWAYS
+    assert problems(facts(sysctls=LOADED, kernel=(6, 1)), [rule()], OPTIONS).changes == ()
+    fit = {**LOADED, **dict(ALWAYS)}
+    assert problems(facts(sysctls=fit, kernel=(6, 1)), [rule()], IN_IPVS) == ((), (), ())
+
+
+def test_check_mode_tells_the_settings_of_ipvs_before_it_is_loaded() -> None:
+    found = problems(facts(kernel=(6, 1)), [rule()], IN_IPVS._replace(ipvs_udp_timeout=60))
+    assert [(one.name, one.old, one.new) for one in found.changes] == [
+        *((name, "", new) for name, new in ALWAYS),
+        ("ipvs/udp", "", "60"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "slow"), [((4, 0), False), ((4, 1), True), ((5, 8), True), ((5, 9), False), ((5, 10), False)]
+)
+def test_ports_are_used_again_at_once_where_the_kernel_waits(kernel: tuple[int, int], slow: bool) -> None:
+    found = changes(problems(facts(sysctls=LOADED, kernel=kernel), [rule()], IN_IPVS))
+    assert ((settings.VS_CONN_REUSE, "0") in found) == slow
+
+
+def test_strict_arp_and_timeouts_are_asked_for() -> None:
+    asked = IN_IPVS._replace(ipvs_strict_arp=True, ipvs_tcp_timeout=1800, ipvs_tcpfin_timeout=120, ipvs_udp_timeout=60)
+    assert changes(problems(facts(sysctls=LOADED, kernel=(6, 1)), [rule()], asked)) == [
+        *ALWAYS,
+        (settings.ARP_IGNORE, "1"),
+        (settings.ARP_ANNOUNCE, "2"),
+        ("ipvs/tcp", "1800"),
+        ("ipvs/udp", "60"),
+    ]
+
+
+def test_settings_of_ipvs_are_warnings_where_none_may_be_set() -> None:
+    asked = IN_IPVS._replace(set_sysctls=False, ipvs_tcp_timeout=1800)
+    found = problems(facts(sysctls=LOADED, kernel=(6, 1)), [rule()], asked)
+    assert found.changes == ()
+    assert len(found.warnings) == 4
+    assert found.warnings[-1] == "IPVS has another timeout than wanted: set ipvs/tcp to 1800 (set_sysctls is off)."

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -26,9 +25,9 @@ def test_it_is_written_when_it_differs_and_gone_when_it_is_empty(tmp_path: Path)
     assert state.save({}) is False
     assert state.save(SINCE) is True
     assert state.load() == SINCE
-    written = os.stat(path)
+    written = path.stat()
     assert state.save(dict(SINCE)) is False
-    assert os.stat(path) == written
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
     assert state.save({}) is True
     assert not path.exists()
 

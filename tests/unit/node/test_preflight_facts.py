@@ -82,3 +82,11 @@ def test_modprobe_runs_only_if_connection_tracking_is_not_there(monkeypatch: pyt
     monkeypatch.setattr(preflight_facts.sysctl, "read", lambda _name: None)
     preflight_facts.load_conntrack(run)
     assert run.commands == ["modprobe nf_conntrack"]
+
+
+@pytest.mark.parametrize(
+    ("release", "version"),
+    [("6.1.0-18-amd64", (6, 1)), ("5.10.197", (5, 10)), ("4.18.0-513.el8.x86_64", (4, 18)), ("", (0, 0))],
+)
+def test_the_version_of_a_kernel(release: str, version: tuple[int, int]) -> None:
+    assert preflight_facts.kernel_version(release) == version

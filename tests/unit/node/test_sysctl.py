@@ -133,3 +133,16 @@ def test_a_setting_that_is_refused_is_named(state: Settings, kernel: Path) -> No
     with pytest.raises(ServicenetError, match=MAX):
         sysctl.write(MAX, "1")
     assert state.apply([]) == []
+
+
+def test_a_timeout_of_ipvs_is_a_setting(state: Settings, kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = {"ipvs/tcp": "900"}
+    monkeypatch.setattr(sysctl.ipvs_timeouts, "read", held.get)
+    monkeypatch.setattr(sysctl.ipvs_timeouts, "write", held.__setitem__)
+    assert sysctl.writable("ipvs/tcp")
+    assert [one.old for one in state.apply([("ipvs/tcp", "1800"), (MAX, "200")])] == ["900", "100"]
+    assert held == {"ipvs/tcp": "1800"}
+    assert state.apply([("ipvs/tcp", "1800")]) == []
+    assert [one.name for one in state.restore()[0]] == [MAX, "ipvs/tcp"]
+    assert held == {"ipvs/tcp": "900"}
+    assert (kernel / MAX).read_text() == "100\n"
