@@ -181,7 +181,7 @@ def test_a_fit_kernel_lacks_nothing_and_a_try_leaves_nothing() -> None:
     for tool in ("iptables-legacy", "ip6tables-legacy"):
         sh(f"{tool} -t mangle -S")  # a try makes this table, empty as it is
     sh("ipset create FOREIGN hash:ip")
-    sh("ipvsadm -A -f 1593835519 -s rr")  # the mark that a try would take first
+    sh("ipvsadm -A -f 1 -6 -s rr")  # the mark that is asked about first
     before = traces()
     assert ipvs_preflight.lacking(run_with_modules, ["rr", "wlc", "mh"], (4, 6), LEGACY) == []
     assert ipvs_preflight.lacking(run, ["rr"], (4, 6), LEGACY, load=False) == []

@@ -129,6 +129,30 @@ class Ipvs:
             server: virtual._replace(reals=tuple(sorted(self._reals(server)))) for server, virtual in self._virtual()
         }
 
+    def has_scheduler(self, name: str) -> bool:
+        """Does the kernel have this scheduler, or load it now? A kernel whose IPVS has no IPv6 is said to.
+
+        Nothing is made: the virtual server that is asked for has a prefix length that cannot be, and the kernel looks
+        at the scheduler first.
+
+        :raises NetlinkError: it does not say.
+        """
+        parts = [
+            attribute(SVC_SCHED, name.encode() + b"\0"),
+            attribute(SVC_FLAGS, FLAGS.pack(0, FLAGS_MASK)),
+            attribute(SVC_TIMEOUT, LONG.pack(0)),
+            attribute(SVC_NETMASK, LONG.pack(0)),
+        ]
+        code = errno.EEXIST
+        mark = 0
+        while code == errno.EEXIST:  # somebody has a virtual server with this mark
+            mark += 1
+            asked = nested(CMD_ATTR_SERVICE, *_key(Server(6, mark=mark)), *parts)
+            (code,) = self._netlink.each(self._kind, [_request(NEW_SERVICE, asked)])
+        if code not in (errno.ENOENT, errno.EINVAL, errno.EAFNOSUPPORT):
+            raise NetlinkError(f"tell whether it has the scheduler {name}", code, os.strerror(code))
+        return code != errno.ENOENT
+
     def _virtual(self) -> list[tuple[Server, Virtual]]:
         found = []
         for entry in self._dump(_request(GET_SERVICE), CMD_ATTR_SERVICE):

@@ -5,8 +5,8 @@
 """What the ipvs mode needs of the kernel: IPVS, its schedulers, types of sets, and matches of iptables for both.
 
 What is missing is loaded and then tried, for a kernel may have it built in, or have modules that nobody here may load.
-A try makes a virtual server by a mark that no packet has, or a set of a name of its own, and takes it away again. Check
-mode tries nothing and goes by what modprobe says.
+A try makes sets of names of their own, and takes them away again. Check mode tries nothing and goes by what modprobe
+says.
 
 This module util is private to the collection: nothing outside kubenode.servicenet may import it.
 """
@@ -19,8 +19,6 @@ from collections.abc import Iterable, Sequence
 
 from .._core.errors import NetlinkError, ToolError
 from .._core.ipvs import SETS
-from .._core.ipvs_changes import PREFIX
-from .._core.ipvs_objects import Operation, Server
 from .._core.ipvs_rules import ADDRESS_TYPE
 from .._core.preflight_settings import VS_CONNTRACK
 from . import preflight_facts, sysctl
@@ -109,30 +107,12 @@ def _schedulers(run: Runner, names: Iterable[str]) -> list[str]:
     missing = []
     with Ipvs() as ipvs:
         for name in names:
-            module = f"ip_vs_{name}"
-            if _loaded(module) or _schedules(ipvs, name):
+            if ipvs.has_scheduler(name):
                 continue
-            run(["modprobe", module])
-            if not _schedules(ipvs, name):
-                missing.append(module)
+            run(["modprobe", f"ip_vs_{name}"])
+            if not ipvs.has_scheduler(name):
+                missing.append(f"ip_vs_{name}")
     return missing
-
-
-def _schedules(ipvs: Ipvs, name: str) -> bool:
-    """Does the kernel take a virtual server with this scheduler?"""
-    for number in range(0xFFFFFF, 0, -1):
-        server = Server(4, mark=PREFIX << 24 | number)
-        try:
-            ipvs.apply([Operation("add", server, name)])
-        except NetlinkError as error:
-            if error.code == errno.EEXIST:
-                continue
-            if error.code != errno.ENOENT:
-                raise
-            return False
-        ipvs.apply([Operation("delete", server)])
-        return True
-    return False
 
 
 # ---- sets, and the matches for them

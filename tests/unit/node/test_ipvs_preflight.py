@@ -15,7 +15,6 @@ import pytest
 from unit.node.fakes import Answer, FakeRunner, found_in
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import NetlinkError
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs_objects import Operation, Server
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node import ipvs_preflight
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.ipvs_preflight import lacking
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.runner import MissingToolError
@@ -33,7 +32,6 @@ class Kernel(FakeRunner):
     def __init__(self, loadable: Sequence[str], inside: Sequence[str]) -> None:
         super().__init__({"/sbin/iptables-legacy -V": "iptables v1.8.9 (legacy)"})
         self.loadable, self.there = set(loadable), set(inside)
-        self.servers: set[Server] = set()
         self.sets: set[str] = set()
 
     def __call__(self, argv: list[str], data: str | None = None) -> Answer:
@@ -75,16 +73,8 @@ class Kernel(FakeRunner):
     def __exit__(self, *error: object) -> None:
         pass
 
-    def apply(self, operations: list[Operation]) -> None:
-        (one,) = operations
-        if one.verb == "delete":
-            self.servers.remove(one.server)
-        elif one.server in self.servers:
-            raise NetlinkError("add", errno.EEXIST)
-        elif f"ip_vs_{one.scheduler}" not in self.there:
-            raise NetlinkError("add", errno.ENOENT)
-        else:
-            self.servers.add(one.server)
+    def has_scheduler(self, name: str) -> bool:
+        return f"ip_vs_{name}" in self.there
 
 
 ALL = ["ip_vs", "ip_vs_rr", "ip_vs_wlc", "nf_conntrack", "xt_set", "xt_ipvs", "ip_set"]
@@ -116,10 +106,8 @@ def test_a_fit_kernel_is_tried_and_left_as_it_was(loadable: Sequence[str], monke
     kernel = Kernel(loadable, [] if loadable else ALL)
     if loadable:
         kernel.there.add("xt_set")  # iptables has it loaded, nobody else has to
-    taken = {Server(4, mark=0x5EFFFFFF), Server(4, mark=0x5EFFFFFE)}
-    kernel.servers = set(taken)
     assert asked(kernel, monkeypatch) == []
-    assert (kernel.servers, kernel.sets) == (taken, set())
+    assert kernel.sets == set()
 
 
 @pytest.mark.usefixtures("place")
@@ -128,7 +116,7 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     without = ["ip_vs_wlc", "ip_set_hash_ipportnet"]
     kernel = Kernel([], [name for name in ALL if name not in without])
     assert asked(kernel, monkeypatch) == ["ip_vs_wlc", "ip_set_hash_ipportnet for IPv4"]
-    assert (kernel.servers, kernel.sets) == (set(), set())
+    assert kernel.sets == set()
     assert asked(Kernel([], [name for name in ALL if name != "xt_set"]), monkeypatch) == ["xt_set for IPv4"]
 
 
