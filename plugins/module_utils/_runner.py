@@ -186,7 +186,7 @@ def present(request: Request) -> Outcome:
     try:
         return _present(request)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as wrong:
-        # Lines are parsed late, and only those that matter: loading a snapshot proves its digest and nothing more.
+        # Of a Node or a ServiceCIDR. Lines are parsed late: loading a snapshot proves its digest and nothing more.
         raise SnapshotError(
             f"The snapshot {request.snapshot} has a line that is no JSON, though its digest is right: {wrong}."
         ) from wrong

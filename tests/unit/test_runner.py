@@ -411,12 +411,17 @@ def test_a_node_that_is_not_fit_is_left_alone(node: Node) -> None:
     assert not node.state.exists()
 
 
-def test_a_line_of_broken_json_is_a_sentence(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = b'{"kind":"Service","metadata":{"namespace":"shop","name":"x"},"spec":'
-    broken = snapshot.Snapshot((line,), {"ready_endpoints": 0, "services": 1}, "digest")
+def test_a_node_of_broken_json_is_a_sentence(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = b'{"kind":"Node","metadata":{"name":"node-a"},"spec":'
+    broken = snapshot.Snapshot((line,), {"ready_endpoints": 0, "services": 0}, "digest")
     monkeypatch.setattr(runner, "load", lambda _path: broken)
+
+    def settings(read: snapshot.Snapshot) -> Settings:
+        read.node("node-a")
+        return Settings(NodeView("node-a", families=(4,)))
+
     with pytest.raises(SnapshotError, match="a line that is no JSON"):
-        node.run()
+        node.run(settings=settings)
     assert node.kernel == {}
 
 

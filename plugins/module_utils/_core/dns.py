@@ -9,7 +9,6 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from . import dns_names, model, values
 from .dns_records import Pointer, Record, Records, Writer
 from .dns_zonefile import Zone
 from .errors import ObjectError, OptionError
-from .snapshot import Snapshot
+from .snapshot import Snapshot, parsed
 from .values import Broken
 
 SPECIFICATION = "1.1.0"
@@ -112,7 +111,7 @@ def _parts(snapshot: Snapshot, opts: DnsOptions, problems: list[ObjectError]) ->
 
 def _read_service(line: bytes, endpoint_names: bool) -> model.Service:
     """A Service; its slices are read only where they make records, which saves most of the time of a big cluster."""
-    raw = json.loads(line)
+    raw = parsed(line)
     if not endpoint_names and raw.get("spec", {}).get("clusterIPs") != ["None"]:
         raw.pop("endpointSlices", None)
     return model.read_service(raw)

@@ -92,10 +92,21 @@ def read_services(
     services, refused = [], []
     for line in lines:
         try:
-            services.append(model.read_service(json.loads(line)))
+            services.append(model.read_service(parsed(line)))
         except ObjectError as wrong:
             refused.append(wrong)
     return services, refused
+
+
+def parsed(line: bytes) -> Any:
+    """The JSON of a Service's line; raises ``ObjectError``: loading a snapshot proves its digest and how each line
+    begins, and nothing more."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as wrong:
+        namespace, _slash, name = name_of(line).partition("/")
+        key = objects.object_key({"metadata": {"namespace": namespace, "name": name}})
+        raise ObjectError("Service", key, f"its line of the snapshot is no JSON ({wrong})") from None
 
 
 def is_service(line: bytes) -> bool:

@@ -330,8 +330,9 @@ def test_more_ports_than_an_answer_holds_are_reported() -> None:
 def test_a_broken_service_is_left_out_by_name() -> None:
     fine = snapshot.build([service("fine", "10.96.0.10")])
     broken = b'{"kind":"Service","metadata":{"namespace":"default","name":"bad"},"spec":{"clusterIPs":["10.96.0.300"]}}'
-    made = dns.build(fine._replace(lines=(broken, *fine.lines)), dns.options(servers=["169.254.20.10"]))
-    assert [p.key for p in made.problems] == ["default/bad"]
+    unfinished = broken.replace(b'"bad"', b'"cut"')[:-3]
+    made = dns.build(fine._replace(lines=(broken, unfinished, *fine.lines)), dns.options(servers=["169.254.20.10"]))
+    assert [p.key for p in made.problems] == ["default/bad", "default/cut"]
     assert "fine. A 10.96.0.10" in records(made)
 
 

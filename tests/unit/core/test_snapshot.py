@@ -188,6 +188,18 @@ def test_lines_that_were_not_written_here_are_refused_even_with_the_right_digest
         snapshot.load(snapshot.dump(made))
 
 
+@pytest.mark.parametrize("spec", [b'{"ports":', b"[" * 100_000 + b"]" * 100_000, b'"\xff"'])
+@pytest.mark.parametrize("name", ["bad", "b" * 100_000])
+def test_a_line_that_is_no_json_is_refused_by_name_and_the_rest_goes_on(spec: bytes, name: str) -> None:
+    good = snapshot.build(service(["local"])).service_lines()
+    bad = b'{"kind":"Service","metadata":{"namespace":"shop","name":"%s"},"spec":%s}' % (name.encode(), spec)
+    services, (wrong,) = snapshot.read_services([bad, *good])
+    assert [each.name for each in services] == ["web"]
+    assert wrong.key.startswith("shop/" if name == "bad" else "shop/'b")
+    assert "is no JSON" in wrong.reason
+    assert len(str(wrong)) < 500
+
+
 def test_lines_in_another_order_are_refused_even_with_the_right_digest() -> None:
     lines = snapshot.build(cluster_of(3)).lines[::-1]
     with pytest.raises(SnapshotError, match="not sorted"):
