@@ -20,6 +20,7 @@ import pytest
 import yaml
 from benchmarks.snapshot import fill, run_module
 from fixtures import malformed
+from fixtures.refreshes import refresh_options
 from lab import ControlPlane
 from lab.control_plane import free_port, path_of
 from lab.playbooks import PlaybookRun, run_playbook
@@ -50,20 +51,7 @@ def options(plane: ControlPlane, dest: Path, user: str = "admin", **given: Any) 
     auth = Auth(
         host=f"https://127.0.0.1:{plane.port}", api_key=plane.token(user), ca_cert=str(plane.certificate), timeout=10
     )
-    values: dict[str, Any] = {
-        "source": "cluster",
-        "dest": str(dest),
-        "auth": auth,
-        "manifests": [],
-        "path": None,
-        "select": None,
-        "namespaces": [],
-        "pods": False,
-        "page_size": 500,
-        "max_removed_percent": 50,
-        "check": False,
-    }
-    return Options(**{**values, **given})
+    return refresh_options(dest, **{"auth": auth, **given})
 
 
 def refused(wanted: Options) -> str:

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 from conformance.endpoints.builders import pod, service
+from fixtures.refreshes import refresh_options
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster import completion, connection, stored
-from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.refresh import Options, refresh
+from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster import completion, stored
+from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.refresh import refresh
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import SnapshotError
 
 
@@ -35,16 +36,10 @@ class Place:
     ) -> Any:
         (self.manifests / "all.json").write_text(json.dumps({"kind": "List", "items": list(objects)}), encoding="utf-8")
         return refresh(
-            Options(
+            refresh_options(
+                self.dest,
                 source="manifests",
-                dest=str(self.dest),
-                auth=connection.Options(),
                 manifests=[str(self.manifests)],
-                path=None,
-                select=None,
-                namespaces=(),
-                pods=False,
-                page_size=500,
                 max_removed_percent=100,
                 check=check,
                 cluster_ip_ranges=ranges,

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from fixtures import malformed
 from fixtures.fake_api import FakeApi, Handler
+from fixtures.refreshes import refresh_options
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster import client as client_module
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster import connection, stored
@@ -42,20 +43,7 @@ class Place:
         (self.manifests / "all.json").write_text(json.dumps({"kind": "List", "items": objects}))
 
     def options(self, **given: Any) -> Options:
-        values: dict[str, Any] = {
-            "source": "manifests",
-            "dest": str(self.dest),
-            "auth": connection.Options(),
-            "manifests": [str(self.manifests)],
-            "path": None,
-            "select": None,
-            "namespaces": [],
-            "pods": False,
-            "page_size": 500,
-            "max_removed_percent": 50,
-            "check": False,
-        }
-        return Options(**{**values, **given})
+        return refresh_options(self.dest, **{"source": "manifests", "manifests": [str(self.manifests)], **given})
 
     def refresh(self, **given: Any) -> dict[str, Any]:
         return refresh(self.options(**given))

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 from fixtures import malformed
 from fixtures.fake_api import FakeApi, Handler
+from fixtures.refreshes import refresh_options
 from lab.control_plane import free_port
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster import client as client_module
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster import connection, stored
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.client import ClusterError
-from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.refresh import Options, refresh
+from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.refresh import refresh
 
 BOOKMARK = {"type": "BOOKMARK", "object": {"kind": "Namespace", "metadata": {"resourceVersion": "150"}}}
 GONE = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old resource version"}}
@@ -35,20 +36,7 @@ class Cluster:
     def refresh(self, **given: Any) -> dict[str, Any]:
         """A refresh; ``host`` is another server than this one."""
         host = given.pop("host", self.api.url)
-        values: dict[str, Any] = {
-            "source": "cluster",
-            "dest": str(self.dest),
-            "auth": connection.Options(host=host, timeout=5),
-            "manifests": [],
-            "path": None,
-            "select": None,
-            "namespaces": [],
-            "pods": False,
-            "page_size": 500,
-            "max_removed_percent": 50,
-            "check": False,
-        }
-        return refresh(Options(**{**values, **given}))
+        return refresh(refresh_options(self.dest, **{"auth": connection.Options(host=host, timeout=5), **given}))
 
     def happens(self, *events: tuple[str, dict[str, Any]]) -> None:
         """From now on a watch tells these events, with growing versions."""
