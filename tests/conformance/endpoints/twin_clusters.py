@@ -2,7 +2,7 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Two API servers with the same objects: the real controllers keep the records of one, our passes those of the other."""
+"""Two API servers with the same objects: the real controllers keep the records of one, our passes keep the other's."""
 
 from __future__ import annotations
 
