@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 from lab import ControlPlane, Lab, LabError
-from lab.claim import BASE, Claim, namespaces, recorded_processes, remove, remove_stale, started
+from lab.claim import BASE, Claim, is_stale, labs, namespaces, recorded_processes, remove, remove_stale, sh, started
 from lab.cluster import COMMAND_LINE, PLAIN, manifest_objects
 from lab.control_plane import Api, ApiError
 
@@ -154,7 +154,7 @@ def test_everything_is_gone_after_the_owner_was_killed(how: signal.Signals) -> N
         owner.send_signal(how)
         owner.wait()
         if how == signal.SIGKILL:
-            assert namespaces(prefix)
+            # Whoever starts a lab beside this test may have been faster.
             remove_stale()
         assert not namespaces(prefix)
         assert not started(int(holder))
@@ -164,6 +164,57 @@ def test_everything_is_gone_after_the_owner_was_killed(how: signal.Signals) -> N
         owner.wait()
         owner.stdout.close()
         remove(prefix)
+
+
+def test_a_lab_that_is_kept_at_the_last_moment_is_not_swept() -> None:
+    """Its owner was seen when it did not ask for that yet, and was gone at the second look."""
+    claim = Claim()
+    try:
+        claim.register(kept=False)
+        seen = labs()[claim.prefix] | {"pid": 2**22, "started": "0"}
+        claim.register(kept=True)
+        assert not is_stale(claim.prefix, seen)
+    finally:
+        remove(claim.prefix)
+
+
+def test_a_lab_takes_no_name_of_another() -> None:
+    """One that was kept by a process of the same id."""
+    first = Claim()
+    number = int(first.prefix.rpartition("x")[2])
+    kept = [BASE / f"{first.prefix.rpartition('x')[0]}x{number + i}" for i in (1, 2)]
+    try:
+        for directory in kept:
+            directory.mkdir(parents=True)
+        assert Claim().prefix.endswith(f"x{number + 3}")
+    finally:
+        for directory in kept:
+            directory.rmdir()
+
+
+def test_servers_of_a_kept_lab_outlive_the_group_of_its_owner() -> None:
+    """As Ansible ends all processes of a task that it gives up."""
+    script = OWNER.replace("time.sleep(1000)", "lab.keep(); time.sleep(1000)")
+    owner = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(TESTS)},
+        start_new_session=True,
+    )
+    assert owner.stdout
+    prefix = owner.stdout.readline().split()[0]
+    try:
+        while not labs()[prefix]["kept"]:
+            time.sleep(0.01)
+        os.killpg(owner.pid, signal.SIGKILL)
+        owner.wait()
+        url = "http://10.128.1.11:8080/"
+        assert sh("ip", "netns", "exec", f"{prefix}-client", "curl", "--silent", url).stdout.startswith("pod-a1\n")
+    finally:
+        remove(prefix)
+        owner.wait()
+        owner.stdout.close()
 
 
 def test_a_kept_lab_goes_with_its_control_plane() -> None:

@@ -45,10 +45,13 @@ def sh(*args: str | Path, text: str | None = None, check: bool = True) -> subpro
 
 
 def started(pid: int) -> str | None:
-    """When a process was started, in the kernel's ticks: with the pid that names it for good. None: no process."""
+    """When a process was started, in the kernel's ticks: with the pid that names it for good. None: no process.
+
+    Any other failure to read it is an error: a lab must not be removed because files ran out here.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except (OSError, IndexError):
+    except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] == "Z" else fields[19]
 
@@ -108,22 +111,42 @@ def remove(prefix: str) -> None:
 def labs() -> dict[str, dict[str, Any]]:
     """All labs of this machine: prefix -> {"pid", "started", "kept"} of the owner."""
     found = {}
-    for owner in sorted(BASE.glob("*/owner.json")):
-        try:
-            found[owner.parent.name] = json.loads(owner.read_text())
-        except (OSError, ValueError):
-            continue
+    for record in sorted(BASE.glob("*/owner.json")):
+        owner = owner_of(record.parent.name)
+        if owner:
+            found[record.parent.name] = owner
     return found
+
+
+def owner_of(prefix: str) -> dict[str, Any]:
+    """The owner of one lab; nothing if there is no such lab."""
+    try:
+        return dict(json.loads((BASE / prefix / "owner.json").read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def is_stale(prefix: str, owner: dict[str, Any]) -> bool:
+    """Is the owner gone, and did nobody ask to keep the lab?"""
+    if owner["kept"] or started(owner["pid"]) == owner["started"]:
+        return False
+    # It may have asked for that since its record was read, just before it ended; only now nothing changes any more.
+    return owner_of(prefix) == owner
 
 
 def remove_stale() -> list[str]:
     """Removes the labs whose owner is gone and that nobody asked to keep; returns their prefixes."""
-    stale = [
-        prefix for prefix, owner in labs().items() if not owner["kept"] and started(owner["pid"]) != owner["started"]
-    ]
+    stale = [prefix for prefix, owner in labs().items() if is_stale(prefix, owner)]
     for prefix in stale:
         remove(prefix)
     return stale
+
+
+def free_prefix() -> str:
+    """One that no lab has: a lab that was kept may have been built by a process whose id this one has now."""
+    while (BASE / (prefix := f"sn{os.getpid()}x{next(_numbers)}")).exists():
+        pass
+    return prefix
 
 
 class Claim:
@@ -134,7 +157,7 @@ class Claim:
     """
 
     def __init__(self, prefix: str | None = None) -> None:
-        self.prefix = prefix or f"sn{os.getpid()}x{next(_numbers)}"
+        self.prefix = prefix or free_prefix()
         self.directory = BASE / self.prefix
 
     def __enter__(self):  # type: ignore[no-untyped-def]  # the type is the subclass

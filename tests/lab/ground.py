@@ -40,6 +40,8 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            # One that stays must not end with what is left of the caller's group; without a caller it ends by itself.
+            start_new_session=True,
         )
 
     def ask(self, **message: Any) -> Any:

@@ -5,7 +5,7 @@
 """The lab as molecule's scenarios use it.
 
 molecule_lab.py up            builds it, with the variables of the scenario
-molecule_lab.py ask all|none  every request and query must be answered, or no request may be
+molecule_lab.py ask all|none  every request and query must be answered, or none but those to the Pods themselves
 molecule_lab.py down          takes it away
 molecule_lab.py --list        the inventory: that of the lab, an empty one before there is one
 """
@@ -34,6 +34,8 @@ URLS = {
     "pod-b3": ["http://10.96.0.10/", "http://[fd00:10:96::10]/"],
     "client": ["http://10.96.0.10/", "http://198.18.0.11:30080/", "http://[fd98::12]:30080/"],
 }
+# Answered always: without them no other answer, or its lack, means anything.
+PODS = [f"http://10.128.{node}.{pod}:8080/" for node in (1, 2) for pod in (11, 12, 13)]
 
 
 def directory() -> Path:
@@ -66,27 +68,33 @@ def up() -> None:
         stack.pop_all()
 
 
-def fetch(prefix: str, place: str, url: str) -> str:
-    """Who answered, or an empty text."""
+def fetch(prefix: str, place: str, url: str) -> tuple[str, str]:
+    """Who answered and an empty text, or an empty text and what was in the way."""
 
-    done = sh(*enter_place(prefix, place), "curl", "--silent", "--max-time", "2", url, check=False)
-    return done.stdout.split("\n")[0] if done.returncode == 0 else ""
+    request = ["curl", "--silent", "--show-error", "--max-time", "2", url]
+    done = sh(*enter_place(prefix, place), *request, check=False)
+    who = done.stdout.split("\n")[0]
+    return (who, "") if done.returncode == 0 and who else ("", f"{done.stderr.strip()} ({done.returncode})")
 
 
 def ask(wanted: str) -> None:
     """Asks from Pods and from outside, and ends with an error unless it is as wanted."""
 
     state = json.loads((directory() / "lab.json").read_text())
+    wrong, who = [], set()
+    for url in PODS:
+        answer, obstacle = fetch(state["lab"], "client", url)
+        if not answer:
+            wrong.append(f"client asked {url}, a Pod: {obstacle}")
     asked = [(place, url) for place, urls in URLS.items() for url in urls]
     if state["names"] and wanted == "all":
         asked += [("pod-a3", "http://web/"), ("pod-b3", "http://stock:8080/"), ("pod-a3", "http://database:8080/")]
-    wrong, who = [], set()
     for place, url in asked:
         for _time in range(4 if wanted == "all" else 1):
-            answer = fetch(state["lab"], place, url)
+            answer, obstacle = fetch(state["lab"], place, url)
             who.add(answer)
             if bool(answer) != (wanted == "all"):
-                wrong.append(f"{place} asked {url}: {answer or 'no answer'}")
+                wrong.append(f"{place} asked {url}: {answer or obstacle}")
     if state["names"] and wanted == "all":
         for name, kind in (("stock.shop.svc.cluster.local", "A"), ("_http._tcp.stock.shop.svc.cluster.local", "SRV")):
             command = [*enter_place(state["lab"], "pod-b3"), "dig", "+short", "+time=2", name, kind]
