@@ -15,6 +15,7 @@ import hashlib
 import os
 import pwd
 import re
+import shlex
 import signal
 import tempfile
 import time
@@ -22,6 +23,7 @@ import time
 from .._core.errors import ToolError
 from .._core.text_nginx import Build
 from .files import read_bytes, read_json, remove, write_atomic, write_json
+from .nginx_keeper import Keeper
 from .processes import arguments, birth, children, command, open_files, parent, processes
 from .runner import MissingToolError, Runner, Which, checked, which
 
@@ -54,6 +56,7 @@ class Nginx:
         self.directory = os.path.join(run_dir, "userspace")
         self.log = os.path.join(self.directory, "error.log")
         self._live_path = os.path.join(self.directory, "live.json")
+        self._keeper = Keeper(run, state_dir, self.log)
         self._said = ""
         self.warnings: list[str] = []
 
@@ -118,7 +121,7 @@ class Nginx:
         value = read_json(self._live_path).value
         data = read_bytes(self.path)
         masters = self.masters()
-        if data is None or len(masters) != 1 or not isinstance(value, dict):
+        if data is None or len(masters) != 1 or not isinstance(value, dict) or not self._keeper.has(masters[0][0]):
             return ""
         wanted = {"pid": masters[0][0], "started": birth(masters[0][0]), "digest": hashlib.sha256(data).hexdigest()}
         return ":".join(map(str, wanted.values())) if value == wanted else ""
@@ -138,9 +141,9 @@ class Nginx:
             write_atomic(candidate, text.encode("ascii"))
             checked(self._run, [*self._command(candidate, scratch, "test.pid"), "-t"])
 
-    def _command(self, configuration: str, directory: str, pid_file: str) -> list[str]:
+    def _command(self, configuration: str, directory: str, pid_file: str, globally: str = "") -> list[str]:
         self._version()
-        pid = f"pid {os.path.join(directory, pid_file)};"
+        pid = f"{globally}pid {os.path.join(directory, pid_file)};"
         log = ["-e", os.path.join(directory, "error.log")] if self._number() >= LOG_OPTION else []
         argv = [str(self._path), *log, "-p", directory, "-c", configuration, "-g", pid]
         return ["sh", "-c", _WITH_FILES, str(FILES), *argv]
@@ -156,15 +159,7 @@ class Nginx:
         remove(self._live_path)
         write_atomic(self.path, text.encode("ascii"))
         try:
-            masters = self.masters()
-            if masters:
-                for pid, pid_file in masters[1:]:
-                    self._quit(pid, pid_file)
-                self._reload(masters[0][0])
-            else:
-                self._quit_orphans()
-                number = 1 + max([0, *(int(name.split(".")[0]) for name in self._pid_files())])
-                checked(self._run, self._command(self.path, self.directory, f"{number}.pid"))
+            self._load()
         except ToolError:
             if before is None:
                 remove(self.path)
@@ -174,6 +169,38 @@ class Nginx:
         for pid, _pid_file in self.masters():
             digest = hashlib.sha256(text.encode("ascii")).hexdigest()
             write_json(self._live_path, {"pid": pid, "started": birth(pid), "digest": digest})
+
+    def _load(self) -> None:
+        """Has a process serve the file as it is, and others of ours take nothing new."""
+        kept = [(pid, pid_file) for pid, pid_file in self.masters() if self._keeper.has(pid)]
+        for pid, pid_file in self.masters():
+            if (pid, pid_file) not in kept[:1]:
+                self._quit(pid, pid_file)
+        if kept:
+            self._reload(kept[0][0])
+            return
+        self._quit_orphans()
+        self._forget_ended()
+        if self._keeper.there:
+            self._start_kept()
+        else:
+            number = 1 + max([0, *(int(name.split(".")[0]) for name in self._pid_files())])
+            checked(self._run, self._command(self.path, self.directory, f"{number}.pid"))
+
+    def _start_kept(self) -> None:
+        size = self._log_size()
+        # The pid file is named by the process, so that an older one takes no other's away when it ends.
+        command = shlex.join(self._command(self.path, self.directory, "PROCESS.pid", "daemon off; "))
+        self._keeper.start(command.replace("PROCESS", "'$$'"), self.path, self._live_path)
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if any(children(pid) for pid, _pid_file in self.masters()):
+                return
+            if self._refusal(size):
+                break
+            time.sleep(0.005)
+        self._keeper.stop()
+        raise ToolError(["nginx"], 1, self._refusal(size) or f"it did not start within {PATIENCE:.0f} s")
 
     def _quit_orphans(self) -> None:
         """Workers whose master was killed keep its sockets: they let go of them, and keep their connections."""
@@ -186,9 +213,27 @@ class Nginx:
         """Their names begin with a number, also of those that only serve what connections they have."""
         return [name for name in os.listdir(self.directory) if re.match(r"\d+\.(pid|draining)\Z", name)]
 
+    def _forget_ended(self) -> None:
+        """The files of processes that were killed; others take theirs away themselves."""
+        for name in self._pid_files():
+            text = (read_bytes(os.path.join(self.directory, name)) or b"").decode("ascii", "replace").strip()
+            if not (text.isdigit() and self._is_ours(int(text))):
+                remove(os.path.join(self.directory, name))
+
+    def _log_size(self) -> int:
+        return os.path.getsize(self.log) if os.path.exists(self.log) else 0
+
+    def _refusal(self, size: int) -> str:
+        """What nginx has complained of since its log had this size, "" if it may still serve the configuration.
+
+        A port that is taken is tried for five times half a second; then it says more than that.
+        """
+        said = (read_bytes(self.log) or b"")[size:].decode("utf-8", "replace").splitlines()
+        emergencies = [line for line in said if "[emerg]" in line]
+        return "\n".join(emergencies) if any("bind() to" not in line for line in emergencies) else ""
+
     def _reload(self, master: int) -> None:
-        old = children(master)
-        size = os.path.getsize(self.log) if os.path.exists(self.log) else 0
+        old, size = children(master), self._log_size()
         for pid in old[: max(0, len(old) - self._most_old)]:
             self.warnings.append(
                 f"More than {self._most_old} older nginx workers still served connections: the oldest were ended."
@@ -201,15 +246,15 @@ class Nginx:
             # A client's datagrams would find the endpoint of before as long as an old worker reads them.
             if set(children(master)) - set(old) and not any(map(_listens, old)):
                 return
-            said = (read_bytes(self.log) or b"")[size:].decode("utf-8", "replace")
-            if "[emerg]" in said:
-                raise ToolError(["nginx", "reload"], 1, said)
+            if self._refusal(size):
+                raise ToolError(["nginx", "reload"], 1, self._refusal(size))
             time.sleep(0.005)
         raise ToolError(["nginx", "reload"], 1, f"new workers did not take over within {PATIENCE:.0f} s")
 
     def drain(self) -> None:
         """No new connections; those that are there go on until they end, or until the time that their configuration
         gives them. Its file goes."""
+        self._keeper.stop()
         for pid, pid_file in self.masters():
             self._quit(pid, pid_file)
         for path in (self._live_path, self.path):
