@@ -125,6 +125,25 @@ options:
       - How many seconds to wait for another run to end.
     type: int
     default: 60
+  kept_states:
+    description:
+      - How many of the states before the one in force the node keeps, for M(kubenode.servicenet.service_rollback).
+    type: int
+    default: 5
+  confirm_seconds:
+    description:
+      - How long a change of the snapshot or of the options waits for M(kubenode.servicenet.service_confirm). If that
+        does not come, the node goes back to the state before by itself, even if this module was killed. V(0) does not
+        wait.
+      - A repair of what somebody altered does not wait.
+    type: int
+    default: 0
+  confirm_hold_seconds:
+    description:
+      - How long a node is held at the state before, when a change went back by itself. V(0) lets the next run try
+        again.
+    type: int
+    default: 600
   set_sysctls:
     description:
       - Set the kernel settings that the Services need, and put them back with O(state=absent). Otherwise each wrong one

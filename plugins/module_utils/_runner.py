@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
 from ._core import changes as describing
@@ -106,7 +107,8 @@ class Request(NamedTuple):
     """What a run is asked for.
 
     ``settings`` and ``mode`` are made late, since they depend on the snapshot. ``preflight`` judges the node.
-    ``options`` are what both are made of, as plain data for the state file.
+    ``options`` are what both are made of, as plain data for the state file. ``around`` is entered, with the digest of
+    the snapshot, before rules are changed under the lock, and left when the state file says so.
     """
 
     name: str
@@ -120,6 +122,12 @@ class Request(NamedTuple):
     check: bool = False
     max_removed_percent: int = 50
     lock_seconds: float = 60
+    around: Callable[[str], AbstractContextManager[None]] = lambda _digest: nullcontext()
+
+    @property
+    def lock_path(self) -> str:
+        """What runs that change rules hold."""
+        return os.path.join(self.run_dir, "lock")
 
     @property
     def record_path(self) -> str:
@@ -202,10 +210,11 @@ def _present(request: Request) -> Outcome:
         request, plan.mode, plan.settings, plan.new, plan.token, plan.record.get("holds")
     ):
         return _outcome(plan)
-    with Lock(os.path.join(request.run_dir, "lock"), request.lock_seconds):
+    with Lock(request.lock_path, request.lock_seconds):
         if _read_record(request)[0] != plan.record or plan.mode.token() != plan.token:
             plan = _plan(request)  # another run, or another program, came first
-        _apply(request, plan)
+        with request.around(plan.new.digest) if plan.changes else nullcontext():
+            _apply(request, plan)
     return _outcome(plan)
 
 
@@ -224,7 +233,7 @@ def absent(request: Request, mode: Mode) -> Outcome:
     after = [f"{entry.name} = {entry.old}" for entry in remembered]
     warnings: list[str] = []
     if (changes or record or remembered) and not request.check:
-        with Lock(os.path.join(request.run_dir, "lock"), request.lock_seconds):
+        with Lock(request.lock_path, request.lock_seconds):
             _commit(mode, mode.steps(_removal(mode)), before)  # another run may have come first
             warnings += _forget_flows(before, _NO_SERVICES)
             if last:

@@ -63,6 +63,9 @@ ARGUMENTS: dict[str, Any] = {
     "state_dir": {"type": "path", "default": "/var/lib/servicenet"},
     "run_dir": {"type": "path", "default": "/run/servicenet"},
     "lock_timeout": {"type": "int", "default": 60},
+    "kept_states": {"type": "int", "default": 5},
+    "confirm_seconds": {"type": "int", "default": 0},
+    "confirm_hold_seconds": {"type": "int", "default": 600},
     "set_sysctls": {"type": "bool", "default": True},
     "beside_kube_proxy": {"type": "bool", "default": False},
     "remove_kube_proxy": {"type": "bool", "default": False},
@@ -78,7 +81,7 @@ ARGUMENTS: dict[str, Any] = {
 # What says nothing about the rules themselves.
 NOT_RECORDED = (
     *("snapshot", "snapshot_digest", "state", "max_removed_percent", "state_dir", "run_dir", "lock_timeout"),
-    "remove_kube_proxy",
+    *("remove_kube_proxy", "kept_states", "confirm_seconds", "confirm_hold_seconds"),
 )
 
 MakeMode = Callable[[Settings, Runner], Mode]
@@ -212,12 +215,14 @@ def lacks_snapshot(params: dict[str, Any]) -> bool:
         return True
 
 
-def program(name: str, params: dict[str, Any], make_mode: MakeMode, run: Runner, check: bool = False) -> Outcome:
-    """Does what the options ask for, see ``request``; raises ``ServicenetError``."""
-    asked = request(name, params, make_mode, run, check)
-    if params["state"] == "present":
-        outcome = present(asked)
-        return _without_kube_proxy(outcome, run, check) if params["remove_kube_proxy"] else outcome
+def make_present(asked: Request, params: dict[str, Any], run: Runner) -> Outcome:
+    """Makes the node hold what the options ask for, see ``request``; raises ``ServicenetError``."""
+    outcome = present(asked)
+    return _without_kube_proxy(outcome, run, asked.check) if params["remove_kube_proxy"] else outcome
+
+
+def make_absent(asked: Request, params: dict[str, Any]) -> Outcome:
+    """Takes everything of the mode off the node."""
     try:
         mode = asked.mode(Settings(NodeView("", families=_families(params))))
     except MissingToolError:
@@ -240,6 +245,7 @@ INFO_ARGUMENTS: dict[str, Any] = {
     "services": {"type": "list", "elements": "str", "default": []},
     "max_frontends": {"type": "int", "default": 200},
     "state_dir": {"type": "path", "default": "/var/lib/servicenet"},
+    "run_dir": {"type": "path", "default": "/run/servicenet"},
 }
 
 
@@ -262,14 +268,15 @@ def info(params: dict[str, Any], makers: Makers, run: Runner) -> dict[str, Any]:
     options = record["options"]
     asked = params.get("explain")
     applied = f"{params['state_dir']}/{name}.jsonl.gz"
+    places = {"state_dir": params["state_dir"], "run_dir": params["run_dir"]}
     found = inspect(
         Request(
             name,
             params["snapshot"] or applied,
             params["state_dir"],
-            "",
+            params["run_dir"],
             lambda snapshot: settings(options, snapshot),
-            lambda compiled_by: makers[name]({**options, "state_dir": params["state_dir"]})(compiled_by, run),
+            lambda compiled_by: makers[name]({**options, **places})(compiled_by, run),
             lambda _mode, _settings, _done: Report((), (), ()),
             options,
         )

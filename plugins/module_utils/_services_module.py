@@ -16,8 +16,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ._core.errors import ServicenetError
 from ._module import finish, runner_of
-from ._runner import MOST_NAMED
-from ._services import ARGUMENTS, INFO_ARGUMENTS, MakeMode, Makers, info, lacks_snapshot, program
+from ._node.runner import Runner
+from ._programming import confirm, program, told
+from ._runner import MOST_NAMED, Outcome
+from ._services import ARGUMENTS, INFO_ARGUMENTS, MakeMode, Makers, info, lacks_snapshot
 
 
 def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[dict[str, Any]], MakeMode]) -> None:
@@ -32,7 +34,7 @@ def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[di
     if lacks_snapshot(params):
         module.exit_json(changed=False, mode=name, drift=[], snapshot_wanted=True)
     try:
-        outcome = program(name, params, make_mode(params), runner_of(module), module.check_mode)
+        outcome = program(name, params, {name: make_mode}, runner_of(module), module.check_mode)
     except ServicenetError as error:
         module.fail_json(msg=str(error))
     result: dict[str, Any] = {
@@ -53,6 +55,44 @@ def run_info_module(makers: Makers) -> None:
     mode_argument = {"type": "str", "choices": ["auto", *makers], "default": "auto"}
     module = AnsibleModule({"mode": mode_argument, **INFO_ARGUMENTS}, supports_check_mode=True)
     try:
-        module.exit_json(changed=False, **info(module.params, makers, runner_of(module)))
+        found = info(module.params, makers, runner_of(module))
+        module.exit_json(changed=False, **found, **told(module.params["state_dir"]))
     except ServicenetError as error:
         module.fail_json(msg=str(error))
+
+
+def run_rollback_module(
+    arguments: dict[str, Any], roll_back: Callable[[dict[str, Any], Runner, bool], Outcome]
+) -> None:
+    """The whole of service_rollback.
+
+    :param roll_back: handed in, since it brings the code of all modes.
+    """
+    gc.disable()
+    module = AnsibleModule(arguments, supports_check_mode=True)
+    try:
+        outcome = roll_back(module.params, runner_of(module), module.check_mode)
+    except ServicenetError as error:
+        module.fail_json(msg=str(error))
+    held = outcome.facts.get("held", "")
+    result: dict[str, Any] = {
+        "changed": outcome.changed,
+        "held": held,
+        "mode": outcome.facts.get("mode", ""),
+        "digest": outcome.facts.get("digest", ""),
+        "drift": outcome.drift[:MOST_NAMED],
+    }
+    warnings = [warning for warning in outcome.warnings if warning != held]
+    finish(module, result, "service rules", outcome.before, outcome.after, warnings)
+
+
+def run_confirm_module() -> None:
+    """The whole of service_confirm."""
+    places = {option: ARGUMENTS[option] for option in ("state_dir", "run_dir", "lock_timeout")}
+    token = {"type": "str", "required": True, "no_log": False}
+    module = AnsibleModule({"token": token, **places}, supports_check_mode=True)
+    try:
+        changed = confirm(module.params, module.params["token"], module.check_mode)
+    except ServicenetError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=changed, token=module.params["token"])

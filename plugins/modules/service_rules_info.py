@@ -68,6 +68,11 @@ options:
       - Where the node keeps what it applied last.
     type: path
     default: /var/lib/servicenet
+  run_dir:
+    description:
+      - Where the proxies of the mode V(userspace) are.
+    type: path
+    default: /run/servicenet
 attributes:
   check_mode:
     description: It only reads.
@@ -166,6 +171,17 @@ surplus:
   description: What the last run programmed and the snapshot does not want, one line a frontend.
   type: list
   elements: str
+  returned: always
+held:
+  description: At what the node is held, why, until when, and what releases it; empty if it is not.
+  type: str
+  returned: always
+kept:
+  description:
+    - The states that M(kubenode.servicenet.service_rollback) can go back to, the newest first, each with C(digest),
+      C(mode), C(kept_at), C(services) and C(ready_endpoints).
+  type: list
+  elements: dict
   returned: always
 explanation:
   description: The answer to O(explain), empty if nothing was asked or no mode was programmed.

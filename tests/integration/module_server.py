@@ -21,6 +21,7 @@ import os
 import runpy
 import signal
 import sys
+import traceback
 from typing import Any
 
 from ansible.module_utils import basic
@@ -51,8 +52,11 @@ def start(module: str, arguments: dict[str, Any], environment: dict[str, str], o
         runpy.run_module(f"{MODULES}.{module}", run_name="__main__", alter_sys=True)
     except SystemExit as end:
         status = int(end.code or 0)
+    except Exception:  # noqa: BLE001 - as Python itself tells what nobody caught
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(status)
 
 

@@ -138,7 +138,9 @@ class Run:
             return {"killed": -status}
         said = self.output.read_text()
         assert said, f"the module ended with {status} and said nothing"
-        result = dict(json.loads(said.splitlines()[-1]))
+        last = said.splitlines()[-1]
+        assert last.startswith("{"), said
+        result = dict(json.loads(last))
         # Since ansible-core 2.19 a warning is more than its text.
         warnings = result.get("warnings", [])
         result["warnings"] = [one if isinstance(one, str) else str(one["event"]["msg"]) for one in warnings]

@@ -39,6 +39,10 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("pull", help="read the cluster, or fetch a snapshot, and make the rules those of it")
     one.add_argument("--jitter", type=float, default=0, metavar="SECONDS", help="begin at a random moment within these")
     commands.add_parser("restore", help="make the rules those that were in force; needs no network")
+    one = commands.add_parser("rollback", help="go back to a kept state (see status) and stay there")
+    one.add_argument("to", nargs="?", default="previous", metavar="DIGEST", help="its beginning (default: %(default)s)")
+    one.add_argument("--hold", type=int, default=0, metavar="SECONDS", help="until then (default: until released)")
+    commands.add_parser("release", help="end the hold; the next pull brings the node up to date")
     commands.add_parser("serve", help="answer health checks, /healthz, /livez and /metrics until SIGTERM")
     commands.add_parser("status", help="say as JSON what is in force, and what the last run did")
     return made
@@ -77,6 +81,8 @@ def _run(args: argparse.Namespace, config: configs.Config, run: Runner, say: Cal
         "apply": lambda: runs.apply(config, run, args.snapshot),
         "pull": lambda: runs.pull(config, run),
         "restore": lambda: runs.restore(config, run),
+        "rollback": lambda: runs.rollback(config, run, args.to, args.hold),
+        "release": lambda: runs.release(config, run),
     }
     if getattr(args, "jitter", 0):
         time.sleep(random.uniform(0, args.jitter))

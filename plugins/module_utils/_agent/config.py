@@ -21,7 +21,8 @@ PATH = "/etc/servicenet/agent.json"
 
 class Config(NamedTuple):
     """``source`` is ``cluster`` (``server``, ``token_file``, ``ca_cert``) or ``url`` (``url``, ``checksum_url``: a file
-    as sha256sum writes it). Times are in seconds. ``textfile`` "" writes none. ``metrics_address`` "" serves none."""
+    as sha256sum writes it). A change goes back unless the source answers within ``confirm_seconds``; 0 asks nobody.
+    Times are in seconds. ``textfile`` "" writes none. ``metrics_address`` "" serves none."""
 
     source: str = "cluster"
     server: str = ""
@@ -35,6 +36,7 @@ class Config(NamedTuple):
     interval: float = 60
     time_limit: int = 300
     max_removed_percent: int = 50
+    confirm_seconds: int = 0
     lock_timeout: int = 60
     textfile: str = ""
     healthz_address: str = "0.0.0.0:10256"

@@ -17,11 +17,13 @@ from .._cluster import stored
 from .._core import snapshot as snapshots
 from .._core.errors import OptionError, ServicenetError
 from .._modes import MAKERS
-from .._node import files
+from .._node import files, holds
 from .._node.lock import Lock
 from .._node.runner import Runner
+from .._programming import WaitsError, confirm, program, settle, told
+from .._rolling_back import ARGUMENTS, roll_back
 from .._runner import Outcome
-from .._services import completed, last_run, program
+from .._services import completed, last_run
 from . import outcome as outcomes
 from . import source
 from .config import Config
@@ -29,6 +31,7 @@ from .config import Config
 DNS_PROGRAMS = "/usr/local/lib/servicenet"
 DNS_NETWORK = "/etc/servicenet/dns_network.json"
 ETAG = "snapshot.etag.json"
+ASK_AGAIN_SECONDS = 0.5
 
 
 class TimeLimitError(ServicenetError):
@@ -49,6 +52,8 @@ def apply(config: Config, run: Runner, path: str) -> Done:
 
 def pull(config: Config, run: Runner) -> Done:
     """Reads the source and makes the rules those of it. The snapshot file is written if it is another than before."""
+    # Before the source is asked: it may be that change which keeps the node from it.
+    settle(_places(config), MAKERS, run)
     state = files.read_json(f"{config.state_dir}/{ETAG}").value
     known = state if isinstance(state, dict) and state.get("url") == config.url else {}
     have = os.path.exists(config.snapshot)
@@ -64,7 +69,9 @@ def pull(config: Config, run: Runner) -> Done:
             files.write_json(f"{config.state_dir}/{ETAG}", {"url": config.url, "etag": got.etag})
     digest = got.snapshot.digest if got.snapshot is not None else ""
     stored.write_note(config.snapshot, {"source": {"type": config.source}, "read": read_at, "digest": digest})
-    done = _program(config, run, config.snapshot, config.max_removed_percent)
+    done = _program(config, run, config.snapshot, config.max_removed_percent, config.confirm_seconds)
+    if done.facts.get("confirm_token"):
+        _confirm(config, str(done.facts["confirm_token"]))
     refused = [f"Left out: {wrong}." for wrong in got.refused[:100]]
     return Done(done._replace(warnings=refused + done.warnings), read_at)
 
@@ -73,18 +80,55 @@ def restore(config: Config, run: Runner) -> Done:
     """Makes the rules those that were in force, and the addresses of the node's DNS; asks nobody else."""
     if os.path.exists(DNS_NETWORK):
         run(["/usr/bin/env", "python3", f"{DNS_PROGRAMS}/dns_network.py", "up", DNS_NETWORK])
+    # A boot confirms nothing.
+    settle(_places(config), MAKERS, run, True)
     name, _record = _mode(config)
     return Done(_program(config, run, f"{config.state_dir}/{name}.jsonl.gz", 100))
 
 
+def rollback(config: Config, run: Runner, to: str, hold_seconds: int) -> Done:
+    """Goes back to a kept state and holds the node there."""
+    return Done(roll_back({**_places(config), "to": to, "hold_seconds": hold_seconds}, run))
+
+
+def release(config: Config, run: Runner) -> Done:
+    """Ends the hold; the next pull brings the node up to date."""
+    return Done(roll_back({**_places(config), "state": "released"}, run))
+
+
+def _places(config: Config) -> dict[str, Any]:
+    given = {"state_dir": config.state_dir, "run_dir": config.run_dir, "lock_timeout": config.lock_timeout}
+    return {**{name: argument["default"] for name, argument in ARGUMENTS.items()}, **given}
+
+
+def _confirm(config: Config, token: str) -> None:
+    """Asks the source over a new connection until it answers, which confirms the change, or the change went back."""
+    while True:
+        change = holds.waiting(config.state_dir)
+        if change is None or change.token != token or time.time() >= change.until:
+            break
+        try:
+            source.reach(config)
+        except ServicenetError:
+            time.sleep(ASK_AGAIN_SECONDS)
+            continue
+        confirm(_places(config), token)
+        return
+    raise OptionError(
+        f"The source could not be reached for {config.confirm_seconds} s after the change, which went back by itself."
+    )
+
+
 def _mode(config: Config) -> tuple[str, dict[str, Any]]:
-    name, record = last_run(config.state_dir, list(MAKERS))
+    hold = holds.held(config.state_dir)
+    first = [hold.mode] if hold is not None and hold.mode else []
+    name, record = last_run(config.state_dir, [*first, *MAKERS])
     if not name:
         raise OptionError(f"No Services were programmed on this node yet, says {config.state_dir}: run site first.")
     return name, record
 
 
-def _program(config: Config, run: Runner, path: str, max_removed_percent: int) -> Outcome:
+def _program(config: Config, run: Runner, path: str, max_removed_percent: int, confirm_seconds: int = 0) -> Outcome:
     name, record = _mode(config)
     given = {
         "snapshot": path,
@@ -93,9 +137,10 @@ def _program(config: Config, run: Runner, path: str, max_removed_percent: int) -
         "state_dir": config.state_dir,
         "run_dir": config.run_dir,
         "lock_timeout": config.lock_timeout,
+        "confirm_seconds": confirm_seconds,
     }
     params = completed({**record["options"], **given})
-    return program(name, params, MAKERS[name](params), run)
+    return program(name, params, MAKERS, run)
 
 
 def recorded(config: Config, command: str, deed: Callable[[], Done]) -> dict[str, Any]:
@@ -112,6 +157,8 @@ def recorded(config: Config, command: str, deed: Callable[[], Done]) -> dict[str
         done = deed()
     except source.UnreachableError as error:
         result, message = outcomes.UNREACHABLE, f"{error} The rules stay as they are; {_age(config, before)}"
+    except WaitsError as error:
+        result, message = outcomes.BUSY, str(error)
     except TimeLimitError as error:
         result, message = outcomes.TIMEOUT, str(error)
     except ServicenetError as error:
@@ -139,4 +186,5 @@ def status(config: Config) -> dict[str, Any]:
         "pending": bool(record.get("pending")),
         "snapshot_age": round(time.time() - read, 1) if read else None,
         "last_run": last,
+        **told(config.state_dir),
     }

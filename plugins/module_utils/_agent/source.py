@@ -23,6 +23,8 @@ from .config import Config
 from .transport import HttpTransport
 
 _UNREACHABLE = (0, 408, 429)
+# Longer than that no answer to a request that asks for nothing takes.
+REACH_SECONDS = 5
 
 
 class UnreachableError(OptionError):
@@ -40,6 +42,22 @@ class Fetched(NamedTuple):
 def fetch(config: Config, etag: str = "") -> Fetched:
     """The newest snapshot; raises ``UnreachableError`` where waiting may help, else another ``ServicenetError``."""
     return _from_cluster(config) if config.source == "cluster" else _from_url(config, etag)
+
+
+def reach(config: Config) -> None:
+    """Opens a new connection to the source and has it answer anything; raises ``ServicenetError`` if it does not."""
+    try:
+        answer = HttpTransport(_place(config), "", config.ca_cert, min(config.timeout, REACH_SECONDS))(
+            "GET", "", {}, {}, None
+        )
+    except ConnectionFailedError as failed:
+        raise UnreachableError(f"{_place(config)} {failed}.") from None
+    if answer.status >= 500:
+        raise UnreachableError(f"{_place(config)} answers {answer.status}.")
+
+
+def _place(config: Config) -> str:
+    return config.server if config.source == "cluster" else config.url
 
 
 def _from_cluster(config: Config) -> Fetched:
