@@ -9,11 +9,12 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
-from . import _mode_iptables, _mode_nftables, _mode_userspace
+from . import _mode_iptables, _mode_ipvs, _mode_nftables, _mode_userspace
 from ._services import Makers
 
 MAKERS: Makers = {
     "iptables": _mode_iptables.make_mode,
     "nftables": _mode_nftables.make_mode,
+    "ipvs": _mode_ipvs.make_mode,
     "userspace": _mode_userspace.make_mode,
 }

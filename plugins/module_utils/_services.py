@@ -10,7 +10,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import platform
-from typing import Any, Callable, Dict, Sequence
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from ._core import live
 from ._core import settings as settings_of
@@ -22,6 +22,7 @@ from ._core.preflight_settings import IPVS
 from ._core.resolve import NodeView
 from ._core.settings import Settings
 from ._core.snapshot import Snapshot
+from ._core.table import PortRules
 from ._explaining import OPTIONS as EXPLAIN_OPTIONS
 from ._explaining import explanation
 from ._node import addresses, files, left_by_kube_proxy, preflight_facts
@@ -84,6 +85,9 @@ NOT_RECORDED = (
     *("remove_kube_proxy", "kept_states", "confirm_seconds", "confirm_hold_seconds"),
 )
 
+# What a mode of its own asks of the kernel: from the rules, whether the pass is full and whether modules may be loaded,
+# to what is lacking and to warnings.
+Judge = Callable[[Sequence[PortRules], bool, bool], Tuple[List[str], List[str]]]
 MakeMode = Callable[[Settings, Runner], Mode]
 Makers = Dict[str, Callable[[Dict[str, Any]], MakeMode]]
 
@@ -138,7 +142,7 @@ def _preflight_options(name: str, params: dict[str, Any], compiled_by: Settings)
         params["set_sysctls"],
         params["beside_kube_proxy"],
         compiled_by.serves_loopback(),
-        name == "iptables",
+        name in ("iptables", "ipvs"),
         params["bridge_interface"],
         compiled_by.detector.cidrs,
         **{option: params[option] for option in same},
@@ -178,17 +182,21 @@ def request(name: str, params: dict[str, Any], make_mode: MakeMode, run: Runner,
         features = mode.features if done.full and not (check and _asking_loads(mode, families)) else ()
         if not check and done.full:
             preflight_facts.load_conntrack(run)
+        # Not part of every mode; before the settings are read, some of which only a loaded module has.
+        judge: Judge | None = getattr(mode, "judge", None)
+        lacking, advice = judge(done.after.rules, done.full, not check) if judge is not None else ([], [])
         besides = IPVS if name == "ipvs" else ()
         gathered = preflight_facts.gather(
             run, done.after.rules, families, mode.iptables_variant, features, besides=besides
         )
         if gathered.missing_tool and not check:
             raise ServicenetError(gathered.missing_tool)
-        facts = gathered.facts
+        facts = gathered.facts._replace(missing_features=(*lacking, *gathered.facts.missing_features))
         if params["remove_kube_proxy"]:
             # What it left is no error then; that it runs, or left a device, still is.
             facts = facts._replace(kube_proxy=tuple(sign for sign in facts.kube_proxy if not RULES.match(sign)))
-        return problems(facts, done.after.rules, _preflight_options(name, params, compiled_by))
+        report = problems(facts, done.after.rules, _preflight_options(name, params, compiled_by))
+        return report._replace(warnings=(*advice, *report.warnings))
 
     return Request(
         name,

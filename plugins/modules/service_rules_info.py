@@ -17,7 +17,7 @@ options:
     description:
       - The mode to look at. V(auto) takes the one that was programmed last on this node.
     type: str
-    choices: [auto, iptables, nftables, userspace]
+    choices: [auto, iptables, nftables, ipvs, userspace]
     default: auto
   snapshot:
     description:

@@ -49,6 +49,8 @@ VARIANTS = {
     "userspace": Variant("userspace", {}, {4: "nft", 6: "nft"}),
 }
 USERSPACE = VARIANTS["userspace"]
+# Only where the kernel has ip_vs, see test_in_uml.py.
+IPVS = Variant("ipvs", {"variant": "legacy"}, {4: "ipset", 6: "ipset"})
 
 
 class ServicesLab(PacketLab):

@@ -17,6 +17,7 @@ FILES = (
     "tests/integration/test_ipvs_kernel.py",
     "tests/integration/test_ipvs_parts.py",
     "tests/integration/test_ipvs_packets.py",
+    "tests/integration/test_ipvs_services.py",
     "tests/integration/test_ipvs_node.py",
     "tests/integration/test_ipvs_drain.py",
 )

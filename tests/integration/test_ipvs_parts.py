@@ -60,10 +60,10 @@ def test_sets_hold_entries_and_marks() -> None:
     tool = IpsetTool(run)
     sh("ipset create FOREIGN hash:ip")
     for family in (4, 6):
-        tool.restore("".join(f"{line}\n" for line in ipvs_rules.declarations(family)))
+        tool.restore("".join(f"{line}\n" for line in ipvs_rules.declarations(family).values()))
     before = tool.read()
     assert set(before) == {
-        ipvs_rules.set_name(family, name) for family in (4, 6) for name in (ipvs_rules.ADDRESSES, *ipvs_rules.SETS)
+        ipvs_rules.set_name(family, name) for family in (4, 6) for name in ipvs_rules.declarations(family)
     }
     assert not any(before.values())
     lines = (
@@ -87,7 +87,7 @@ def test_sets_hold_entries_and_marks() -> None:
 def test_the_kernel_takes_the_rules_and_shows_them_as_they_are_spelled(settings: Settings) -> None:
     frame = ipvs_rules.frame(settings)
     for family in (4, 6):
-        IpsetTool(run).restore("".join(f"{line}\n" for line in ipvs_rules.declarations(family)))
+        IpsetTool(run).restore("".join(f"{line}\n" for line in ipvs_rules.declarations(family).values()))
         tool = IptablesTool(run, family, LEGACY)
         for table, hooks in ipvs_rules.HOOKS.items():
             prefix = f"{family}/chain/{table}/"

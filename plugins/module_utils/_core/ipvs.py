@@ -7,14 +7,15 @@
 A container is one of each:
 
     4/set/INT/10.96.0.1,tcp:80            an entry of a set, see ``SETS``
-    4/server/any/tcp/10.96.0.1/80         a virtual server: (scheduler, seconds that a client is remembered)
+    4/server/any/tcp/10.96.0.1/80         a virtual server: its scheduler and the seconds that a client is remembered
     4/real/any/tcp/10.96.0.1/80/10.128.0.1/8080    one of its real servers: its weight
     4/address/10.96.0.1                   an address that the node has to hold
 
 The third word of a virtual server says whom it serves. ``any``: whoever sends to its address. The others are found by a
 firewall mark that rules put on packets: ``outside``, where what comes from outside has other endpoints than what comes
 from the node; and for node ports, which have no address of their own, ``host`` for what is masqueraded and ``pod`` for
-what is not (a mark is compared as a whole, so the bit that asks for masquerading makes it another one).
+what is not (a mark is compared as a whole, so the bit that asks for masquerading makes it another one). A server of
+ours that is none of these is a ``stray``, by the number of its mark.
 
 Which number a mark has is decided where the kernel's are known; nothing here depends on it.
 
@@ -37,6 +38,7 @@ ANY = "any"
 OUTSIDE = "outside"
 HOST = "host"
 POD = "pod"
+STRAY = "stray"
 
 # What an entry of a set holds besides itself: a mark, that of a server that masquerades, or nothing.
 MARKED = "marked"
@@ -73,6 +75,11 @@ _DEFAULTS = IpvsOptions()
 def container(family: int, kind: str, *key: str) -> str:
     """The name of a container; ``kind`` is set, server, real or address."""
     return "/".join((str(family), kind, *key))
+
+
+def server_content(scheduler: str, seconds: int) -> str:
+    """The content of a virtual server; ``seconds``: how long a client is remembered."""
+    return f"{scheduler} {seconds}"
 
 
 class IpvsCompiler:
@@ -168,7 +175,7 @@ class _Made:
 
     def _server(self, entry: PortRules, frontend: Frontend, role: str, target: Target) -> None:
         key = (role, entry.protocol.lower(), frontend.address or "-", str(frontend.port))
-        self.program[container(entry.family, "server", *key)] = (self.asked.scheduler, entry.affinity)
+        self.program[container(entry.family, "server", *key)] = server_content(self.asked.scheduler, entry.affinity)
         for backend in target.backends:
             name = container(entry.family, "real", *key, backend.address, str(backend.port))
             self.program[name] = self.asked.weight(backend)

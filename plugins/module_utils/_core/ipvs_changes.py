@@ -6,7 +6,8 @@
 
 What is found by a mark is there before its mark is put on packets; sets know a frontend before its virtual server and
 its address are there; what is refused stays so until it is served. In taking away, the sets go first: from then on new
-connections are refused, and only then servers and addresses go.
+connections are refused, and only then servers and addresses go. What says that a virtual server is ours is there before
+it and stays until it is gone.
 
 This module util is private to the collection: nothing outside kubenode.servicenet may import it.
 """
@@ -14,30 +15,38 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from .ipvs import HOST, MARKED, MASQUERADED, OUTSIDE, POD, container
-from .ipvs_objects import Operation, Real, Server
-from .ipvs_rules import ADDRESSES, set_name
+from .ipvs import HOST, MARKED, MASQUERADED, OUTSIDE, POD, STRAY, container
+from .ipvs_held import HALVES, as_address
+from .ipvs_objects import Operation, Real, Server, line
+from .ipvs_rules import ADDRESSES, MARKS, declarations, set_name
 from .passes import Changes
 from .settings import Settings
 
 # The upper byte of our marks.
 PREFIX = 0x5E
-_EVERYWHERE = {4: ("0.0.0.0/1", "128.0.0.0/1"), 6: ("::/1", "8000::/1")}
+IPSET = "ipset"
+IPVS = "IPVS"
+DEVICE = "servicenet0"
+# The container of the device itself, which goes with the mode, and what is done to it.
+HOLDER = f"4/device/{DEVICE}"
+MAKE_DEVICE = "make"
+REMOVE_DEVICE = "delete"
 
 
 class Marks:
     """The numbers of marks: one for each entry of a set that holds one, by the name of its container.
 
     :param known: those in the kernel, without the bit that asks for masquerading; they stay as they are.
+    :param taken: numbers of others.
     """
 
-    def __init__(self, settings: Settings, known: Mapping[str, int]) -> None:
+    def __init__(self, settings: Settings, known: Mapping[str, int], taken: Iterable[int] = ()) -> None:
         self.bit = settings.masquerade_bit
         self._numbers = dict(known)
-        self._used = set(known.values())
+        self._used = {*known.values(), *(number & ~(1 << self.bit) for number in taken)}
 
     def of(self, name: str, masqueraded: bool = False) -> int:
         """The number of a mark, with the bit for masquerading if asked."""
@@ -53,68 +62,120 @@ class Marks:
         return (PREFIX << 24 | chosen & 0xFFFFFF) & ~(1 << self.bit)
 
 
-class Plan(NamedTuple):
-    """What to do, in this order: operations for IPVS, lines for ipset, addresses."""
+class Part(NamedTuple):
+    """Lines for IPSET, IPVS or DEVICE, and those that take them back."""
 
-    marked: list[Operation]
-    entries: list[str]
-    servers: list[Operation]
-    addresses: list[str]
-    withdrawn: list[str]
-    removed: list[Operation]
-    left: list[str]
+    where: str
+    lines: list[str]
+    undo: list[str]
+
+    def add(self, forth: str, back: str) -> None:
+        """One line more; they are taken back in the opposite order."""
+        self.lines.append(forth)
+        self.undo.insert(0, back)
 
 
-def plan(changes: Changes, marks: Marks) -> Plan:
-    """What makes the changes. A real server of TCP is not removed but gets the weight 0, and so do all of a virtual
-    server that goes: their connections go on. Who calls removes them when they are idle.
+class _Parts:
+    """The parts in their order."""
 
-    ``left``: addresses that no Service has any more; they are needed as long as connections go on.
-    """
-    made = Plan([], [], [], [], [], [], [])
+    def __init__(self) -> None:
+        self.marks = Part(IPSET, [], [])
+        self.marked = Part(IPVS, [], [])
+        self.entries = Part(IPSET, [], [])
+        self.servers = Part(IPVS, [], [])
+        self.addresses = Part(DEVICE, [], [])
+        self.withdrawn = Part(IPSET, [], [])
+        self.removed = Part(IPVS, [], [])
+        self.left = Part(DEVICE, [], [])
+        self.forgotten = Part(IPSET, [], [])
+
+    def in_order(self) -> list[Part]:
+        return [part for part in vars(self).values() if part.lines]
+
+
+def plan(changes: Changes, marks: Marks) -> list[Part]:
+    """What makes the changes of servers, entries and addresses, in this order. Sets and chains are others' work."""
+    made = _Parts()
+    operations: list[tuple[Operation, Operation]] = []
     for name, (old, new) in changes.items():
         family_text, kind, *key = name.split("/")
         family = int(family_text)
-        if kind == "set":
-            _entry(made, family, name, key[0], "/".join(key[1:]), new, marks)
-        elif kind == "address":
+        if kind == "address":
             _address(made, family, key[0], new is not None)
+        elif kind == "mark":
+            entry = f"{set_name(family, MARKS)} {as_address(int(key[0], 16))}"
+            made.forgotten.add(f"del {entry}", f"add {entry}")
         elif kind in ("server", "real"):
-            _server(made, Operation("", _key(family, key, marks)), kind, key, old, new)
-    for coming in (made.marked, made.servers):
-        coming.sort(key=lambda one: one.real is not None)  # a virtual server before its real servers
-    made.removed.sort(key=lambda one: one.real is None)
+            operations.append(_operation(_key(family, key, marks), kind, key, old, new))
+    # What limits comes behind what it allows, and goes before it.
+    for name in sorted(changes, key=lambda one: ("/set/LIMIT/" in one) == (changes[one][1] is not None)):
+        family_text, kind, *key = name.split("/")
+        if kind == "set":
+            _entry(made, int(family_text), name, key[0], "/".join(key[1:]), changes[name], marks)
+    # A virtual server comes before its real servers and goes behind them.
+    for forth, back in sorted(operations, key=lambda one: (one[0].real is None) == (one[0].verb == "delete")):
+        server = forth.server
+        part = made.removed if forth.verb == "delete" else made.marked if server.mark else made.servers
+        if server.mark and forth.real is None and forth.verb != "edit":
+            entry = f"{set_name(server.family, MARKS)} {as_address(server.mark)}"
+            if forth.verb == "add":
+                made.marks.add(f"add {entry}", f"del {entry}")
+            else:
+                made.forgotten.add(f"del {entry}", f"add {entry}")
+        part.add(line(forth), line(back))
+    if changes.get(HOLDER, (None, True))[1] is None:
+        made.left.add(REMOVE_DEVICE, MAKE_DEVICE)
+    return made.in_order()
+
+
+def sets(changes: Changes, wanted: bool) -> Part:
+    """The sets themselves: those that have to be made, or those that have to go."""
+    made = Part(IPSET, [], [])
+    for name, (_old, new) in changes.items():
+        family, kind, *key = name.split("/")
+        if kind == "sets" and (new is not None) == wanted:
+            create, destroy = declarations(int(family))[key[0]], f"destroy {set_name(int(family), key[0])}"
+            made.add(*((create, destroy) if wanted else (destroy, create)))
     return made
 
 
-def _entry(made: Plan, family: int, name: str, set_of: str, entry: str, new: str | None, marks: Marks) -> None:
-    where = set_name(family, set_of)
-    places = [f"{half},{entry}" for half in _EVERYWHERE[family]] if set_of.startswith("NP") else [entry]
-    for place in places:
-        if new is None:
-            made.withdrawn.append(f"del {where} {place}")
-        elif new in (MARKED, MASQUERADED):
-            made.entries.append(f"add {where} {place} skbmark {marks.of(name, new == MASQUERADED):#x}")
-        elif set_of == "SPLIT":
-            made.entries.append(f"add {where} {place} skbmark 0x0/0x0")
-        elif set_of == "LIMIT":
-            made.entries.append(f"add {where} {place}")
-        else:
-            # Before LIMIT, so that nobody is shut out who is allowed.
-            made.entries.insert(0, f"add {where} {place}")
-
-
-def _address(made: Plan, family: int, address: str, wanted: bool) -> None:
+def _address(made: _Parts, family: int, address: str, wanted: bool) -> None:
+    entry = f"{set_name(family, ADDRESSES)} {address}"
     if wanted:
-        made.entries.append(f"add {set_name(family, ADDRESSES)} {address}")
-        made.addresses.append(address)
+        made.entries.add(f"add {entry}", f"del {entry}")
+        made.addresses.add(f"add {address}", f"remove {address}")
     else:
-        made.left.append(address)
+        made.left.add(f"remove {address}", f"add {address}")
+        made.forgotten.add(f"del {entry}", f"add {entry}")
+
+
+def _entry(
+    made: _Parts, family: int, name: str, set_of: str, entry: str, change: tuple[str | None, str | None], marks: Marks
+) -> None:
+    where = set_name(family, set_of)
+    old, new = change
+    places = [f"{half},{entry}" for half in HALVES[family]] if set_of.startswith("NP") else [entry]
+    for place in places:
+        lines = [
+            f"del {where} {place}" if content is None else f"add {where} {place}{_mark(name, set_of, content, marks)}"
+            for content in (new, old)
+        ]
+        (made.withdrawn if new is None else made.entries).add(*lines)
+
+
+def _mark(name: str, set_of: str, content: str, marks: Marks) -> str:
+    if content in (MARKED, MASQUERADED):
+        return f" skbmark {marks.of(name, content == MASQUERADED):#x}"
+    if content.startswith("mark 0x"):
+        return f" skbmark {content[5:]}"
+    return " skbmark 0x0/0x0" if set_of == "SPLIT" else ""
 
 
 def _key(family: int, key: list[str], marks: Marks) -> Server:
     role, protocol, address, port = key[:4]
     place = f"{protocol}:{port}"
+    if role == STRAY:
+        return Server(family, mark=int(port, 16))
     if role == OUTSIDE:
         entry = ("NPOUT", place) if address == "-" else ("SPLIT", f"{address},{place}")
         return Server(family, mark=marks.of(container(family, "set", *entry)))
@@ -123,19 +184,24 @@ def _key(family: int, key: list[str], marks: Marks) -> Server:
     return Server(family, protocol.upper(), address, int(port))
 
 
-def _server(
-    made: Plan, about: Operation, kind: str, key: list[str], old: object, new: tuple[str, int] | int | None
-) -> None:
-    real = Real(key[4], int(key[5]), new if isinstance(new, int) else 0) if kind == "real" else None
-    drains = key[1] == "tcp"
-    operation = about._replace(real=real)
-    if isinstance(new, tuple):
-        operation = operation._replace(scheduler=new[0], persistent=new[1])
-    if new is not None:
-        coming = made.marked if about.server.mark else made.servers
-        coming.append(operation._replace(verb="add" if old is None else "edit"))
-    elif real is None:
-        if not drains:
-            made.removed.append(operation._replace(verb="delete"))
-    else:
-        made.removed.append(operation._replace(verb="edit" if drains else "delete"))
+def _operation(
+    server: Server, kind: str, key: list[str], old: str | int | None, new: str | int | None
+) -> tuple[Operation, Operation]:
+    """What makes one change of a server, and what takes it back."""
+    verbs = ("add", "delete") if old is None else ("delete", "add") if new is None else ("edit", "edit")
+    forth, back = (
+        Operation(
+            verb,
+            server,
+            *(_settings(content) if kind == "server" else ("", 0)),
+            real=Real(key[4], int(key[5]), int(content or 0)) if kind == "real" else None,
+        )
+        for verb, content in zip(verbs, (new, old))
+    )
+    return forth, back
+
+
+def _settings(content: str | int | None) -> tuple[str, int]:
+    """The scheduler and the seconds that a virtual server remembers a client, of its content."""
+    scheduler, _space, seconds = str(content or "").partition(" ")
+    return scheduler, int(seconds or 0)

@@ -9,6 +9,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple
 
 
@@ -48,3 +49,14 @@ class Operation(NamedTuple):
     scheduler: str = ""
     persistent: int = 0
     real: Real | None = None
+
+
+def line(operation: Operation) -> str:
+    """An operation as a line of text."""
+    return json.dumps(operation)
+
+
+def operation(text: str) -> Operation:
+    """The operation that ``line`` wrote."""
+    verb, server, scheduler, persistent, real = json.loads(text)
+    return Operation(verb, Server(*server), scheduler, persistent, None if real is None else Real(*real))

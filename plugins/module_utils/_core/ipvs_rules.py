@@ -20,11 +20,13 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from . import text_iptables as text
 from .ipvs import SETS, container
 from .passes import Program
 from .settings import Settings
-from .text_iptables import Rules
+from .text_iptables import Change, Rules
 
 PREFIX = "SERVICENET-IPVS"
 # Table -> built-in chain -> our chain that it leads to.
@@ -35,9 +37,10 @@ HOOKS = {
 }
 # Of all sets, these hold marks beside their entries.
 WITH_MARKS = ("SPLIT", "NP", "NPOUT")
-# The addresses that the node holds for Services.
+# The addresses that the node holds for Services, and the marks of our virtual servers, each written as an address.
 ADDRESSES = "VIP"
 ADDRESS_TYPE = "hash:ip"
+MARKS = "MARK"
 MOST_ENTRIES = 1 << 20
 
 _PORT = "dst,dst"
@@ -48,21 +51,22 @@ def set_name(family: int, name: str) -> str:
     return f"SERVICENET-{name}-{family}"
 
 
-def declarations(family: int) -> list[str]:
-    """The lines for ipset that make the sets."""
-    kinds = {ADDRESSES: ADDRESS_TYPE, **SETS}
-    inet = "inet6" if family == 6 else "inet"
-    return [
-        f"create {set_name(family, name)} {kind} family {inet} maxelem {MOST_ENTRIES}"
-        f"{' skbinfo' if name in WITH_MARKS else ''}"
+def declarations(family: int) -> dict[str, str]:
+    """The sets by their short names, each with the line for ipset that makes it."""
+    kinds = {ADDRESSES: ADDRESS_TYPE, MARKS: ADDRESS_TYPE, **SETS}
+    return {
+        name: f"create {set_name(family, name)} {kind} family {'inet' if family == 4 or name == MARKS else 'inet6'}"
+        f" maxelem {MOST_ENTRIES}{' skbinfo' if name in WITH_MARKS else ''}"
         for name, kind in kinds.items()
-    ]
+    }
 
 
 def frame(settings: Settings) -> Program:
-    """The containers of the chains, and of our jumps in the built-in ones (``4/chain/mangle/PREROUTING``)."""
+    """What does not depend on Services: the sets as such (``4/sets/INT``), the chains, and our jumps in the built-in
+    ones (``4/chain/mangle/PREROUTING``)."""
     program: Program = {}
     for family in settings.view.families:
+        program.update(dict.fromkeys((container(family, "sets", name) for name in declarations(family)), True))
         rules = _Rules(settings, family)
         for table, chains in (("mangle", rules.mangle()), ("nat", rules.nat()), ("filter", rules.filter())):
             for chain, content in chains.items():
@@ -170,3 +174,16 @@ class _Rules:
                 f"! -p {ping} {self._in(ADDRESSES, 'dst')} {defined} {reject}",
             ),
         }
+
+
+def ours(table: str, chain: str, rules: Rules) -> Rules | None:
+    """What of a chain in the kernel is ours: our own chains, our jumps in a built-in one, None of the others."""
+    if chain in HOOKS[table]:
+        return tuple(rule for rule in rules if rule.startswith(f"-j {PREFIX}-")) or None
+    return rules if chain.startswith(f"{PREFIX}-") else None
+
+
+def transaction(table: str, changes: Mapping[str, Change]) -> str:
+    """The input of iptables-restore for changed chains of one table and family, by the names of the chains."""
+    hooks = {chain: change for chain, change in changes.items() if chain in HOOKS[table]}
+    return text.transaction(table, {chain: changes[chain] for chain in changes if chain not in hooks}, hooks)

@@ -123,7 +123,7 @@ def _no_routes(facts: NodeFacts, rules: Sequence[PortRules], options: PreflightO
         routes = facts.routes.get(family, ())
         mine = [rule for rule in rules if rule.family == family]
         lost = unroutable(routes, {one.address for rule in mine for one in rule.frontends if one.address}, family)
-        if lost:
+        if lost and options.mode != "ipvs":  # which makes them addresses of the node
             users = (rule.service for rule in mine if any(one.address in lost for one in rule.frontends))
             found.append(
                 f"No route leads to {listed(lost)} of {services(users)}, so this node fails to connect before any rule"

@@ -66,3 +66,8 @@ class IpsetTool:
         :raises ToolError: one was refused; those before it are done.
         """
         checked(self._run, [self.path, "restore", "-exist"], text)
+
+    def take_back(self, text: str) -> None:
+        """Does the lines one by one; what is refused is passed over."""
+        for line in text.splitlines():
+            self._run([self.path, "-exist", *line.split(" ")])

@@ -35,6 +35,8 @@ PACKAGE_HINT = "Install the package iptables (RHEL and its kin: iptables-nft)."
 # Releases that refuse a table which other programs use as well say so; later ones show and change what is theirs in it.
 INCOMPATIBLE = re.compile(r"is incompatible, use 'nft' tool")
 SHARED_HINT = "Another program put base chains into this nftables table: move them to a table of another name."
+# What iptables-nft says on a kernel without nftables, which can hold no rules of it.
+NO_NFTABLES = "Could not fetch rule set generation id"
 UNSUPPORTED = re.compile(r"Extension (\S+) revision \d+ not supported")
 VERSION = re.compile(r"v(\d+)\.(\d+)(?:\.(\d+))?(?:.*\((\S+)\))?")
 
@@ -235,7 +237,11 @@ def _census(run: Runner, family: int, variant: str, find: Which) -> tuple[int, b
     located = programs(family, variant, run, find)
     if located is None or (variant == LEGACY and not loaded_tables(family)):
         return 0, False
-    text = checked(run, [located.save])
+    rc, text, err = run([located.save])
+    if rc != 0 and variant == NFT and NO_NFTABLES in err:
+        return 0, False
+    if rc != 0:
+        raise ToolError([located.save], rc, err or text)
     foreign, ours = 0, False
     for table in parse_save(text).values():
         for chain, rules in table.chains.items():

@@ -188,12 +188,15 @@ class Ipvs:
 
         :raises NetlinkError: one was refused. Those before it are done, those behind it may be.
         """
+        for operation, code in zip(operations, self.attempt(operations)):
+            if code:
+                raise NetlinkError(f"{operation.verb} {shown(operation)}", code, _meaning(code))
+
+    def attempt(self, operations: Sequence[Operation]) -> Iterator[int]:
+        """Does the operations, as many at once as fit -> the errno of each, 0 for success."""
         for first in range(0, len(operations), BATCH):
-            part = operations[first : first + BATCH]
-            codes = self._netlink.each(self._kind, [_body(one) for one in part], NLM_F_REQUEST | NLM_F_ACK)
-            for operation, code in zip(part, codes):
-                if code:
-                    raise NetlinkError(f"{operation.verb} {shown(operation)}", code, _meaning(code))
+            bodies = [_body(one) for one in operations[first : first + BATCH]]
+            yield from self._netlink.each(self._kind, bodies, NLM_F_REQUEST | NLM_F_ACK)
 
 
 def shown(operation: Operation) -> str:
@@ -212,4 +215,6 @@ def _endpoint(address: str, port: int) -> str:
 def _meaning(code: int) -> str:
     if code == errno.ENOENT:
         return "there is no such server, or the kernel has no module for its scheduler"
+    if code == errno.EEXIST:
+        return "somebody else has one there"
     return os.strerror(code)

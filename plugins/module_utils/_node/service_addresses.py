@@ -64,6 +64,11 @@ def make_device() -> str:
     return DEVICE
 
 
+def has_device() -> bool:
+    """Is our device there?"""
+    return any(interface.name == DEVICE for interface in addresses.interfaces())
+
+
 def remove_device() -> None:
     """Takes the device away with all its addresses; none is there is fine."""
     body = LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + attribute(IFLA_IFNAME, DEVICE.encode() + b"\0")
@@ -94,6 +99,8 @@ def remove(device: str, wanted: Iterable[str]) -> None:
 
 
 def _change(request: int, device: str, wanted: Sequence[str], fine: tuple[int, ...]) -> None:
+    if not wanted:
+        return
     index = socket.if_nametoindex(device)
     verb = "add to" if request == RTM_NEWADDR else "remove from"
     flags = NLM_F_REQUEST | NLM_F_ACK | (NLM_F_CREATE | NLM_F_EXCL if request == RTM_NEWADDR else 0)

@@ -167,13 +167,14 @@ class PacketLab(Ground):
 
     def reset(self) -> None:
         """Takes all rules and flows of node-a away, so that cases do not see each other."""
-        for command in ("conntrack -F", "nft flush ruleset", "ipset destroy", "ipvsadm -C"):
+        for command in ("conntrack -F", "nft flush ruleset", "ipvsadm -C", "ip link delete servicenet0"):
             self.in_node(*command.split())
         for tool, names in (("iptables-legacy", "ip_tables_names"), ("ip6tables-legacy", "ip6_tables_names")):
             # Only tables that exist: to name another one would make it, in a node that is to have none of this variant.
             for table in self.in_node("cat", f"/proc/net/{names}").split():
                 for flag in ("-F", "-X"):
                     self.in_node(tool, "-t", table, flag)
+        self.in_node("ipset", "destroy")  # no rule names a set any more
         self.sysctl("node-a", {"net.ipv4.conf.all.route_localnet": 0})
 
     def in_node(self, *command: str) -> str:

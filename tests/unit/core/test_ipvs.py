@@ -51,7 +51,7 @@ def compiled(entry: PortRules, options: IpvsOptions = DEFAULTS) -> Program:
     return IpvsCompiler(Settings(NodeView("node-a")), options).compile([entry])
 
 
-def server(role: str, where: str, *backends: Backend, content: tuple[str, int] = ("rr", 0)) -> Program:
+def server(role: str, where: str, *backends: Backend, content: str = "rr 0") -> Program:
     """What one virtual server is made of."""
     reals = {f"4/real/{role}/tcp/{where}/{one.address}/{one.port}": 1 for one in backends}
     return {f"4/server/{role}/tcp/{where}": content, **reals}
@@ -61,7 +61,7 @@ def test_a_cluster_ip_is_a_virtual_server_an_address_and_an_entry() -> None:
     assert compiled(rules(CLUSTER, affinity=600), IpvsOptions("wlc")) == {
         "4/address/10.96.0.1": True,
         "4/set/INT/10.96.0.1,tcp:80": "",
-        **server("any", "10.96.0.1/80", HERE, THERE, content=("wlc", 600)),
+        **server("any", "10.96.0.1/80", HERE, THERE, content="wlc 600"),
     }
 
 

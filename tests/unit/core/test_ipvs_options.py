@@ -128,7 +128,7 @@ def objects(**annotations: str) -> list[dict[str, object]]:
 def test_annotations_reach_the_virtual_server() -> None:
     made = snapshot.build(objects(scheduler="wlc", weights="local=3"))
     program = passes.full(made, VIEW, IpvsCompiler(Settings(VIEW))).new
-    assert program["4/server/any/tcp/10.96.0.1/80"] == ("wlc", 0)
+    assert program["4/server/any/tcp/10.96.0.1/80"] == "wlc 0"
     assert program["4/real/any/tcp/10.96.0.1/80/10.128.0.1/8080"] == 3
     assert program["4/real/any/tcp/10.96.0.1/80/10.129.0.1/8080"] == 1
 

@@ -1,0 +1,257 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The node's half of the ipvs mode: virtual servers through netlink, sets through ipset, rules through iptables, and
+the addresses of Services on a device of ours.
+
+This module util is private to the collection: nothing outside kubenode.servicenet may import it.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from ._core import ipvs_changes, ipvs_live, ipvs_objects, ipvs_options, ipvs_rules
+from ._core.errors import NetlinkError, OptionError, ToolError
+from ._core.ipvs import IpvsCompiler, IpvsOptions
+from ._core.ipvs_changes import DEVICE, HOLDER, IPSET, IPVS, MAKE_DEVICE, REMOVE_DEVICE, Marks, Part
+from ._core.ipvs_held import FAMILIES, Held, Kernel, held
+from ._core.live import LiveFrontend
+from ._core.passes import Changes, Program
+from ._core.settings import Settings
+from ._core.table import PortRules
+from ._core.text_iptables import Change
+from ._node import ipvs_preflight, service_addresses
+from ._node.ipset_tool import IpsetTool
+from ._node.iptables_tool import LEGACY, IptablesTool, detect, loaded_tables
+from ._node.ipvs import Ipvs
+from ._node.runner import Runner
+from ._runner import Step
+
+FRAME = ("sets", "chain")
+
+
+class IpvsMode:
+    """Implements ``_runner.Mode``.
+
+    :param wanted: the variant of iptables, "" to take that of the host.
+    """
+
+    name = "ipvs"
+    features = (
+        *("xt_conntrack", "xt_addrtype", "xt_mark", "xt_bpf", "xt_ipvs"),
+        *("REJECT", "MARK", "MASQUERADE"),
+    )
+
+    def __init__(self, settings: Settings, run: Runner, options: IpvsOptions, wanted: str = "") -> None:
+        self.settings = settings
+        self.compiler = IpvsCompiler(settings, options)
+        self.ipset = IpsetTool(run)
+        self.warnings: list[str] = []
+        self._run, self._wanted = run, wanted
+        self._variant = ""
+        self._tools: dict[int, IptablesTool] = {}
+        self._held = Held({}, {}, frozenset(), frozenset())
+
+    @property
+    def iptables_variant(self) -> str:
+        """The variant of iptables, found when it is first needed: a node without anything of this mode needs none."""
+        if not self._variant:
+            self._variant = detect(self._run, self.settings.view.families, self._wanted).variant
+        return self._variant
+
+    def judge(self, rules: Sequence[PortRules], full: bool, load: bool) -> tuple[list[str], list[str]]:
+        """-> (what the kernel lacks, and whether it does is only asked in a full pass; warnings).
+
+        :param load: have it load what it can; otherwise nothing changes.
+        """
+        default = self.compiler.options.scheduler
+        warnings = ipvs_options.warnings_of(rules, default)
+        if not full:
+            return [], warnings
+        schedulers = ipvs_options.schedulers_of(rules, default)
+        families = self.settings.view.families
+        lacking = ipvs_preflight.lacking(self._run, schedulers, families, self.iptables_variant, load)
+        return lacking, warnings
+
+    def tool(self, family: int) -> IptablesTool:
+        """iptables of a family."""
+        if family not in self._tools:
+            self._tools[family] = IptablesTool(self._run, family, self.iptables_variant)
+        return self._tools[family]
+
+    def token(self) -> str:
+        """IPVS and ipset have no generation: they are always read."""
+        return ""
+
+    def read(self) -> Program:
+        """Our sets, servers, addresses and chains. Where no set is ours there are no chains, for they name sets."""
+        sets = self.ipset.read()
+        servers = _servers()
+        addresses = {
+            address: device
+            for address, device in service_addresses.held().items()
+            if not ipaddress.ip_address(address).is_link_local
+        }
+        chains = {}
+        for family in FAMILIES if sets else ():
+            if self.tool(family).available():
+                for table, found in self.tool(family).save(ipvs_rules.HOOKS).items():
+                    chains[family, table] = found
+        devices = (service_addresses.DEVICE, service_addresses.LOOPBACK)
+        kernel = Kernel(sets, servers, addresses, devices, chains)
+        self._held = held(kernel, self.settings)
+        return dict(self._held.program)
+
+    def ours(self, program: Program) -> Program:
+        """All of it, and the device."""
+        there = {HOLDER: True} if service_addresses.has_device() else {}
+        return {**program, **there}
+
+    def tracked(self, rules: Iterable[PortRules]) -> Iterable[PortRules]:
+        """As they are: connection tracking sees the endpoints."""
+        return rules
+
+    def frontends(self, program: Program) -> list[LiveFrontend]:
+        """What servers and entries name."""
+        return ipvs_live.frontends(program)
+
+    def complete(self, changes: Changes, current: Program | None) -> Changes:
+        """The changes with those of the sets and chains, and without addresses that somebody else gave the node."""
+        present = current or {}
+        frame = ipvs_rules.frame(self.settings)
+        for name in {*frame, *(name for name in present if name.split("/")[1] in FRAME)}:
+            if present.get(name) != frame.get(name):
+                changes[name] = (present.get(name), frame.get(name))
+            else:
+                changes.pop(name, None)
+        for name in [name for name in changes if name.split("/")[1] == "address"]:
+            if name.split("/")[2] in self._held.elsewhere and changes[name][1] is not None:
+                del changes[name]
+        return changes
+
+    def steps(self, changes: Changes) -> list[Step]:
+        """Sets and rules first, which do nothing as long as the sets are empty; see ``ipvs_changes`` for the rest."""
+        marks = Marks(self.settings, self._held.marks, self._held.taken)
+        parts = ipvs_changes.plan(changes, marks)
+        return [
+            *_steps([ipvs_changes.sets(changes, wanted=True)]),
+            *self._chains(changes, wanted=True),
+            *_steps(parts),
+            *self._chains(changes, wanted=False),
+            *_steps([ipvs_changes.sets(changes, wanted=False)]),
+        ]
+
+    def _chains(self, changes: Changes, wanted: bool) -> list[Step]:
+        by_table: dict[tuple[int, str], dict[str, Change]] = {}
+        for name, change in changes.items():
+            which, kind, *key = name.split("/")
+            if kind == "chain" and (change[1] is not None) == wanted:
+                by_table.setdefault((int(which), key[0]), {})[key[1]] = change
+        made = []
+        for (family, table), forth in sorted(by_table.items()):
+            if self.tool(family).available():
+                back = {chain: (new, old) for chain, (old, new) in forth.items()}
+                texts = ipvs_rules.transaction(table, forth), ipvs_rules.transaction(table, back)
+                made.append(Step(f"{self._name(family)} (table {table})", *texts))
+        return made
+
+    def _name(self, family: int) -> str:
+        return f"{'ip6tables' if family == 6 else 'iptables'}-{self.iptables_variant}"
+
+    def test(self, step: Step) -> None:
+        """iptables-restore --test, where the sets that rules name are there and it loads no table."""
+        if step.where in (IPSET, IPVS, DEVICE) or not self._held.program:
+            return
+        tool = self.tool(6 if step.where.startswith("ip6") else 4)
+        if tool.variant != LEGACY or step.text.splitlines()[0][1:] in loaded_tables(tool.family):
+            tool.test(step.text)
+
+    def apply(self, step: Step, undo: bool = False) -> None:
+        """Does the lines of a step, or takes them back. One that is refused is taken back as far as it went."""
+        lines = (step.undo if undo else step.text).splitlines()
+        if step.where == IPSET:
+            self._apply_ipset(step, undo)
+        elif step.where == IPVS:
+            self._apply_ipvs(step, lines, undo)
+        elif step.where == DEVICE:
+            _apply_addresses(lines)
+        else:
+            self.tool(6 if step.where.startswith("ip6") else 4).restore(step.undo if undo else step.text)
+
+    def _apply_ipset(self, step: Step, undo: bool) -> None:
+        try:
+            self.ipset.restore(step.undo if undo else step.text)
+        except ToolError:
+            if not undo:
+                self.ipset.take_back(step.undo)
+            raise
+
+    @staticmethod
+    def _apply_ipvs(step: Step, lines: list[str], undo: bool) -> None:
+        with Ipvs() as ipvs:
+            operations = [ipvs_objects.operation(line) for line in lines]
+            if undo:
+                list(ipvs.attempt(operations))
+                return
+            try:
+                ipvs.apply(operations)
+            except NetlinkError as error:
+                list(ipvs.attempt([ipvs_objects.operation(line) for line in step.undo.splitlines()]))
+                raise ToolError([IPVS], error.code, str(error)) from error
+
+    def culprit(self, _error: ToolError, _step: Step) -> str:
+        """The errors name the server or entry."""
+        return ""
+
+
+def _steps(parts: Iterable[Part]) -> list[Step]:
+    return [
+        Step(part.where, "".join(f"{line}\n" for line in part.lines), "".join(f"{line}\n" for line in part.undo))
+        for part in parts
+        if part.lines
+    ]
+
+
+def _servers() -> dict[ipvs_objects.Server, ipvs_objects.Virtual]:
+    """All virtual servers of the node; none if its kernel has no IPVS."""
+    try:
+        with Ipvs() as ipvs:
+            return ipvs.read()
+    except NetlinkError as error:
+        if error.code != errno.ENOENT:
+            raise
+        return {}
+
+
+def _apply_addresses(lines: list[str]) -> None:
+    """Puts addresses on our device and takes them away."""
+    wanted = [line.split(" ")[1] for line in lines if line.startswith("add ")]
+    unwanted = [line.split(" ")[1] for line in lines if line.startswith("remove ")]
+    try:
+        if wanted or MAKE_DEVICE in lines:
+            service_addresses.add(service_addresses.make_device(), wanted)
+        if unwanted:
+            there = service_addresses.held()
+            for device in (service_addresses.DEVICE, service_addresses.LOOPBACK):
+                service_addresses.remove(device, [one for one in unwanted if there.get(one) == device])
+        if REMOVE_DEVICE in lines:
+            service_addresses.remove_device()
+    except NetlinkError as error:
+        raise ToolError([DEVICE], error.code, str(error)) from error
+
+
+def make_mode(params: dict[str, Any]) -> Callable[[Settings, Runner], IpvsMode]:
+    """From a module's options: a function that makes the mode."""
+    if params["ipvs_scheduler"] not in ipvs_options.SCHEDULERS:
+        raise OptionError(f"ipvs_scheduler is none of {', '.join(ipvs_options.SCHEDULERS)}.")
+    options = IpvsOptions(params["ipvs_scheduler"], params["ipvs_local_fallback"])
+
+    def make(settings: Settings, run: Runner) -> IpvsMode:
+        return IpvsMode(settings, run, options, "" if params["variant"] == "auto" else params["variant"])
+
+    return make

@@ -1,0 +1,123 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The module ipvs_services on a node whose kernel has ip_vs; see test_in_uml.py. ``ipvsadm`` is the witness."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.services_lab import (
+    IPVS,
+    ModuleServer,
+    ServicesLab,
+    ServicesNode,
+    module_server,
+    service,
+    services_lab,
+    vip,
+)
+from uml.machine import has_ip_vs
+
+__all__ = ["module_server", "services_lab"]
+pytestmark = pytest.mark.skipif(not has_ip_vs(), reason="this kernel has no ip_vs")
+
+BALANCER = "198.19.1.1"
+WEB = service("web", 10, {"pod-a1": "ready", "pod-b1": "ready"}, nodePort=30080, type="NodePort")
+API = service("api", 11, {"pod-a2": "ready"}, target=9090)
+EMPTY = service("empty", 12, {})
+LOCAL = service(
+    "local",
+    13,
+    {"pod-a1": "ready", "pod-b1": "ready"},
+    type="LoadBalancer",
+    nodePort=30081,
+    ingress=[BALANCER],
+    externalTrafficPolicy="Local",
+)
+ALL = (WEB, API, EMPTY, LOCAL)
+FOREIGN = "-A -t 198.18.9.9:443 -s wlc\n-a -t 198.18.9.9:443 -r 10.128.9.9:443 -m -w 7\n-A -f 1577058304 -s rr\n"
+
+
+@pytest.fixture
+def node(services_lab: ServicesLab, module_server: ModuleServer, tmp_path: Path) -> ServicesNode:
+    """A node without any rules, but with a virtual server and a set of somebody else."""
+    made = ServicesNode(services_lab, module_server, IPVS, tmp_path)
+    made.sh("ipvsadm -R", FOREIGN)
+    made.sh("ipset create FOREIGN hash:ip")
+    made.sh("ipset add FOREIGN 198.18.9.9")
+    return made
+
+
+def servers(node: ServicesNode) -> set[str]:
+    """What ipvsadm saves."""
+    return set(node.sh("ipvsadm -S -n").splitlines())
+
+
+def everything(node: ServicesNode) -> tuple[Any, ...]:
+    """All that the mode may touch, of whoever."""
+    sets = sorted(node.sh("ipset save").splitlines())
+    return servers(node), sets, node.rules(), node.sysctls(), node.sh("ip -o address")
+
+
+def test_it_serves_and_a_second_run_changes_nothing(node: ServicesNode) -> None:
+    node.give(*ALL)
+    before = everything(node)
+    shown = node.check()
+    assert everything(node) == before
+    result = node.run(_ansible_diff=True)
+    assert result["changed"]
+    assert (shown["changed"], shown["diff"]) == (True, result["diff"])
+    both = {"pod-a1:8080", "pod-b1:8080"}
+    for family in (4, 6):
+        for proto in ("TCP", "UDP"):
+            assert set(node.probe("pod", vip(10, family), proto=proto, count=16)) == both
+        assert set(node.probe("ext", vip(11, family))) == {"pod-a2:9090"}
+        assert set(node.probe("host", vip(11, family))) == {"pod-a2:9090"}
+        assert set(node.probe("pod", vip(12, family))) == {"reject"}
+    assert set(node.probe("ext", "198.18.1.1", 30080, count=16)) == both
+    assert set(node.probe("ext", BALANCER, count=8)) == {"pod-a1:8080"}
+    assert set(node.probe("ext", "198.18.1.1", 30081, count=8)) == {"pod-a1:8080"}
+    assert set(node.probe("pod", BALANCER, count=16)) == both
+    settled = everything(node)
+    again = node.run(_ansible_diff=True)
+    assert (again["changed"], again["transactions"], again["diff"]["after"]) == (False, 0, "")
+    assert everything(node) == settled
+    assert set(FOREIGN.splitlines()) <= servers(node)
+
+
+def test_absent_leaves_nothing_of_ours_and_everything_of_others(node: ServicesNode) -> None:
+    before = everything(node)
+    node.give(*ALL)
+    node.run()
+    shown = node.run(state="absent", _ansible_check_mode=True, _ansible_diff=True)
+    result = node.run(state="absent", _ansible_diff=True)
+    assert result["changed"]
+    assert (shown["changed"], shown["diff"]) == (True, result["diff"])
+    after = everything(node)
+    assert after[0] == before[0]
+    assert after[1] == before[1]
+    assert "servicenet" not in after[2].lower()
+    assert after[3:] == before[3:]
+    assert list(node.state_dir.iterdir()) == []
+    assert not node.run(state="absent")["changed"]
+
+
+def test_one_changed_endpoint_is_its_own_operations(node: ServicesNode) -> None:
+    node.give(*ALL)
+    node.run()
+    before = servers(node)
+    node.give(WEB, service("api", 11, {"pod-a2": "ready", "pod-b1": "ready"}, target=9090), EMPTY, LOCAL)
+    result = node.run()
+    assert result["services_changed"] == ["shop/api"]
+    assert result["transactions"] == 1
+    new = {
+        f"-a {flag} {address}:80 -r {real}:9090 -m -w 1"
+        for flag in ("-t", "-u")
+        for address, real in ((vip(11), "10.129.0.11"), (f"[{vip(11, 6)}]", "[fd80:0:0:b::11]"))
+    }
+    assert servers(node) ^ before == new
+    assert set(node.probe("pod", vip(11), count=16)) == {"pod-a2:9090", "pod-b1:9090"}
