@@ -29,7 +29,7 @@ check: ## Run the linters and the unit tests, less than two minutes
 
 .PHONY: test
 test: peers ## Run every level of tests; this is what CI does
-	@$(in_venv) exec python tests/run.py lint unit sanity integration conformance -- $(ARGS)
+	@$(in_venv) exec python tests/run.py lint unit sanity integration boot conformance -- $(ARGS)
 
 .PHONY: molecule
 molecule: peers ## Run every scenario of molecule, each in its whole sequence
@@ -42,6 +42,10 @@ conformance: peers ## Compare with the real programs, every recorded case and fu
 .PHONY: soak
 soak: peers ## Repeat resyncs and kills many times over, full figures
 	@$(in_venv) exec python tests/run.py --full soak -- $(ARGS)
+
+.PHONY: boot
+boot: peers ## Boot machines with a real systemd, in every mode
+	@$(in_venv) exec python tests/run.py --full boot -- $(ARGS)
 
 .PHONY: bench
 bench: peers ## Measure beside the real kube-proxy
@@ -56,3 +60,5 @@ lab: ## Install the packages that the demo needs, and build CoreDNS for it, with
 peers: ## Install all packages, and build the real programs to compare with
 	@tests/provision/packages lab cluster test
 	@tests/provision/peers
+# Without it the level boot says that it cannot run.
+	-@tests/provision/debian >/dev/null

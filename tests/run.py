@@ -25,13 +25,14 @@ from pathlib import Path
 
 import pytest
 from collection_tree import CHECKOUT, cache_directory
+from lab import machine
 
 TESTS = CHECKOUT / "tests"
 PEERS_ENV = cache_directory() / "peers" / "env"
 # No single test may take longer than this many seconds; CI ends after ninety minutes and would not say where it stood.
 TIME_LIMIT = 900
 # These levels run in several processes side by side; soak alone does its long work one after the other.
-PARALLEL = {"integration", "conformance", "molecule"}
+PARALLEL = {"integration", "boot", "conformance", "molecule"}
 PROCESSES = 4
 
 
@@ -72,6 +73,7 @@ LEVELS = {
     "unit": Level(("unit",)),
     "sanity": Level(("sanity",)),
     "integration": Level(("integration",), _no_namespaces),
+    "boot": Level(("boot",), lambda: _no_namespaces() or machine.obstacle()),
     "molecule": Level(("molecule",), _no_namespaces),
     "conformance": Level(("conformance",), lambda: _no_namespaces() or _no_peers()),
     "soak": Level(("integration", "conformance"), lambda: _no_namespaces() or _no_peers()),

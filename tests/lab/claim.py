@@ -28,6 +28,8 @@ from typing import Any
 BASE = Path(tempfile.gettempdir()) / "servicenet-labs"
 NETNS_DIR = Path("/run/netns")
 PROCESSES = "processes"
+# In this directory of a lab, its machine sees the control group that it has for itself.
+CGROUPS = "cgroups"
 
 _numbers = itertools.count()
 
@@ -92,6 +94,19 @@ def recorded_processes(prefix: str) -> list[int]:
     return [int(line.split()[0]) for line in lines if line and started(int(line.split()[0])) == line.split()[1]]
 
 
+def remove_cgroup(prefix: str, seconds: float = 5.0) -> None:
+    """Removes the control group of a lab, if it has one, when the last of its processes is gone."""
+    place = BASE / prefix / CGROUPS
+    if not place.is_dir():
+        return
+    script = 'mount -t cgroup2 cgroup2 "$0" && if [ -d "$0/$1" ]; then find "$0/$1" -depth -type d -exec rmdir {} +; fi'
+    deadline = time.monotonic() + seconds
+    while sh("unshare", "--mount", "sh", "-c", script, place, prefix, check=False).returncode:
+        if time.monotonic() > deadline:
+            raise LabError(f"The control group of {prefix} cannot be removed.")
+        time.sleep(0.05)
+
+
 def remove(prefix: str) -> None:
     """Ends all processes of a lab and takes its namespaces and its directory away; nothing there is fine, too."""
     kill_and_wait(recorded_processes(prefix))
@@ -105,6 +120,7 @@ def remove(prefix: str) -> None:
             sh("ip", "netns", "del", space, check=False)
         if not namespaces(prefix):
             break
+    remove_cgroup(prefix)
     shutil.rmtree(BASE / prefix, ignore_errors=True)
 
 

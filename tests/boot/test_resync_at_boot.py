@@ -1,0 +1,171 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The units of service_resync under a real systemd: the timer, a boot without the cluster, neighbours that flush."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from boot.world import VIP, cluster_file, use_networkd, wait_until
+from lab.claim import kill_and_wait
+from lab.machine import GATEWAY, POD_CIDR, Machine
+from lab.playbooks import PlaybookRun
+
+AT_ONLINE = "/var/lib/rules-at-online"
+# What the kernel holds when the network is said to be up. Each unit waits for what stands behind After alone.
+WITNESS = f"""\
+[Unit]
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'nft list ruleset >{AT_ONLINE}'
+
+[Install]
+WantedBy=multi-user.target
+"""
+# A restore that takes its time: whoever does not wait for it comes first.
+SLOW = "[Service]\nExecStartPre=/bin/sleep 2\n"
+
+
+class Kept:
+    """A machine that keeps its rules by itself, from a URL in the world outside."""
+
+    def __init__(self, machine: Machine, mode: str) -> None:
+        self.machine, self.mode = machine, mode
+        self.served = machine.directory / "served"
+        self.snapshot = self.served / "snapshot.jsonl.gz"
+        self.served.mkdir(exist_ok=True)
+        self._server = 0
+
+    def offer(self, pod: str) -> None:
+        """The cluster is now one whose Service has this Pod."""
+        new = self.served / "new"
+        new.write_bytes(cluster_file(pod))
+        new.rename(self.snapshot)
+
+    def start_source(self) -> None:
+        """The URL answers."""
+        command = [
+            "ip",
+            "netns",
+            "exec",
+            self.machine.ns("outside"),
+            sys.executable,
+            "-m",
+            "http.server",
+            "--directory",
+        ]
+        self._server = self.machine.spawn("source", *command, self.served, "8000").pid
+
+    def stop_source(self) -> None:
+        """The URL answers no longer."""
+        kill_and_wait([self._server])
+
+    def playbook(self, name: str, *options: str) -> PlaybookRun:
+        """A playbook of the collection on the machine."""
+        variables = {
+            "cluster_snapshot_source": "file",
+            "cluster_snapshot_path": str(self.snapshot),
+            "service_proxy_mode": self.mode,
+            "service_proxy_install": False,
+            "service_proxy_pod_cidrs": [POD_CIDR],
+            "service_proxy_max_removed_percent": 100,
+            "servicenet_resync": True,
+            "service_resync_source": "url",
+            "service_resync_url": f"http://{GATEWAY}:8000/{self.snapshot.name}",
+            "service_resync_interval": 1,
+            "service_resync_jitter": 0,
+            "service_resync_max_removed_percent": 100,
+            "service_resync_agent_path": str(self.machine.directory / "servicenet-agent.pyz"),
+        }
+        return self.machine.playbook(name, variables, *options)
+
+    def systemctl(self, *arguments: str) -> str:
+        """What systemctl says on the machine."""
+        return self.machine.node.run(["systemctl", *arguments], check=False).stdout.strip()
+
+    def journal(self, unit: str) -> str:
+        """What a unit said since the machine booted."""
+        return self.machine.node.run(["journalctl", "--boot", "--output=cat", f"--unit={unit}"]).stdout
+
+    def last_run(self) -> dict[str, Any]:
+        """The state file of the agent."""
+        return dict(json.loads(self.machine.node.path("/var/lib/servicenet/last-run.json").read_text()))
+
+    def who_answers(self) -> set[str]:
+        """Who answers the Service's address, asked from outside."""
+        return self.machine.answers("outside", VIP, 80)
+
+
+@pytest.fixture(scope="module", params=["nftables", "iptables"])
+def kept(request: pytest.FixtureRequest, machine: Machine, full_figures: bool) -> Iterator[Kept]:
+    """A machine after `site`, with pod-1 behind the Service; the last test of a mode takes it all away."""
+    if request.param == "iptables" and not full_figures:
+        pytest.skip("each mode is one of the full figures")
+    if not Path(machine.node.path("/etc/systemd/network/10-uplink.network")).exists():
+        use_networkd(machine, "nftables.service")
+        machine.write("/etc/systemd/system/witness.service", WITNESS)
+        machine.write("/etc/systemd/system/servicenet-restore.service.d/slow.conf", SLOW)
+        machine.node.run(["systemctl", "enable", "witness.service"])
+    made = Kept(machine, request.param)
+    made.offer("pod-1")
+    made.start_source()
+    made.playbook("site")
+    yield made
+    made.stop_source()
+
+
+def test_the_timer_applies_what_changed(kept: Kept) -> None:
+    assert kept.who_answers() == {"pod-1"}
+    assert kept.playbook("site").changed["node-a"] == 0
+    kept.offer("pod-2")
+    wait_until(lambda: kept.who_answers() == {"pod-2"}, "the timer")
+    assert "pull: 1 Services changed" in kept.journal("servicenet-pull.service")
+    assert kept.systemctl("is-failed", "servicenet-pull.service") != "failed"
+
+
+def test_a_boot_brings_the_rules_back_before_the_network_is_up(kept: Kept) -> None:
+    """Without the URL, so from what lies on the machine alone."""
+    kept.offer("pod-2")
+    wait_until(lambda: kept.who_answers() == {"pod-2"}, "the timer")
+    kept.stop_source()
+    kept.machine.power_off()
+    kept.machine.boot()
+    assert kept.who_answers() == {"pod-2"}
+    assert VIP in kept.machine.node.path(AT_ONLINE).read_text()
+    assert "restore: " in kept.journal("servicenet-restore.service")
+    wait_until(lambda: "The rules stay as they are" in kept.journal("servicenet-pull.service"), "a pull in vain")
+    assert kept.last_run()["result"] == "unreachable"
+    assert kept.systemctl("is-system-running") == "running"
+    assert kept.who_answers() == {"pod-2"}
+
+
+@pytest.mark.parametrize("verb", ["restart", "reload"])
+def test_the_rules_come_back_when_nftables_flushes_everything(kept: Kept, verb: str) -> None:
+    """The source is still away, so the timer does not bring them."""
+    restored = kept.journal("servicenet-restore.service").count("restore: ")
+    kept.machine.node.run(["nft", "add", "table", "ip", "somebody"])
+    kept.systemctl(verb, "nftables.service")
+    assert "somebody" not in kept.machine.node.run(["nft", "list", "tables"]).stdout
+    wait_until(lambda: kept.journal("servicenet-restore.service").count("restore: ") > restored, "a restore")
+    assert kept.who_answers() == {"pod-2"}
+
+
+def test_nothing_is_left_after_cleanup_and_a_boot(kept: Kept) -> None:
+    kept.playbook("cleanup")
+    kept.machine.reboot()
+    assert kept.who_answers() != {"pod-2"}
+    assert kept.systemctl("list-units", "--all", "--plain", "--no-legend", "servicenet-*") == ""
+    for path in ("/etc/servicenet", "/usr/local/lib/servicenet", "/var/lib/servicenet"):
+        assert not kept.machine.node.path(path).exists()
+    assert VIP not in kept.machine.node.run(["nft", "list", "ruleset"]).stdout
+    assert kept.systemctl("is-system-running") == "running"
