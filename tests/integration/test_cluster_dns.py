@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import subprocess
 import time
@@ -409,45 +408,6 @@ def test_the_resolver_is_not_switched_to_a_server_that_does_not_know_the_cluster
     run = dns.lab.playbook(str(path), {}, "--limit=node-b", check=False)
     assert "and nothing was changed" in run.output
     assert other.path("/etc/resolv.conf").read_text() == before
-
-
-@pytest.mark.parametrize(
-    ("version", "checksum", "said"),
-    [
-        ("1.14.7", "", ""),
-        ("1.12.4", "", "CoreDNS 1.13.0 or later is needed"),
-        ("1.14.7", "sha256:" + "0" * 64, "The checksum for"),
-    ],
-)
-def test_a_download_is_checked(dns: Dns, version: str, checksum: str, said: str) -> None:
-    """With a program that only says its version."""
-    other = dns.lab.node("node-b")
-    work = dns.lab.directory / f"release-{version}-{len(checksum)}"
-    work.mkdir()
-    (work / "coredns").write_text(f"#!/bin/sh\necho CoreDNS-{version}\n")
-    (work / "coredns").chmod(0o755)
-    archive = work / "coredns.tgz"
-    subprocess.run(["tar", "-czf", str(archive), "-C", str(work), "coredns"], check=True)
-    tasks = [
-        {
-            "ansible.builtin.include_role": {"name": "kubenode.servicenet.cluster_dns", "tasks_from": "install"},
-            "vars": {
-                "cluster_dns_install": "url",
-                "cluster_dns_supervisor": "process",
-                "cluster_dns_install_url": f"file://{archive}",
-                "cluster_dns_install_checksum": checksum
-                or f"sha256:{hashlib.sha256(archive.read_bytes()).hexdigest()}",
-                "cluster_dns_binary": "/usr/local/lib/downloaded/coredns",
-            },
-        }
-    ]
-    path = dns.lab.directory / "install.yml"
-    path.write_text(yaml.safe_dump([{"hosts": "servicenet_nodes", "gather_facts": False, "tasks": tasks}]))
-    other.run(["rm", "-rf", "/usr/local/lib/downloaded", "/var/lib/servicenet/download"])
-    other.run(["mkdir", "-p", "/usr/local/lib/downloaded"])
-    run = dns.lab.playbook(str(path), {}, "--limit=node-b", check=False)
-    assert run.failed["node-b"] == (1 if said else 0), run.output
-    assert said in re.sub(r"\s+", " ", run.output)
 
 
 def test_the_api_server_is_asked_in_the_other_mode(dns: Dns, control_plane: ControlPlane) -> None:
