@@ -2,18 +2,21 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Zones of a big cluster: how long they take to make, and how fast a real CoreDNS serves them.
+"""Names of a big cluster: how long its zones take to make, and a real CoreDNS with them beside its kubernetes plugin.
 
-    python tests/benchmarks/dns.py [--services 10000] [--endpoints 100000] [--runs 3] [--seconds 10]
+    python tests/benchmarks/dns.py [--services 10000] [--endpoints 100000] [--runs 3] [--seconds 10] [--publish docs]
 
 One Service in ten is headless. The module's node half runs as a process of its own, start of Python included: first
-with nothing there, then with nothing changed. Then dnsperf asks 2,000 names without a cache. Needs dnsperf and a
-CoreDNS from `make peers`.
+with nothing there, then with nothing changed. Then a CoreDNS with the zones and one with the kubernetes plugin, behind
+a real API server with the same objects, are started one after the other, and dnsperf asks both in turns for 2,000
+names, without a cache. Needs dnsperf, and CoreDNS and kube-apiserver from `make peers`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import re
 import resource
 import statistics
@@ -22,7 +25,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -30,13 +33,16 @@ from collection_tree import collections_path
 
 sys.path.insert(0, str(collections_path()))
 
+from benchmarks import report
 from conformance.dns.queries import Query
 from conformance.dns.servers import LOOPBACK, Servers, corefile_for
-from lab.control_plane import free_port
+from lab.control_plane import ControlPlane, free_port
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import corefile, snapshot
 
 NAMESPACES = 200
+NAMES = 2000
+BEGIN, END = "<!-- dns: begin -->", "<!-- dns: end -->"
 # The node half of the module cluster_dns_zones.
 PROGRAM = """
 import sys, time
@@ -53,22 +59,43 @@ print(outcome.changed, outcome.facts["records"])
 """
 
 
+class Made(NamedTuple):
+    """A run of the module's node half: seconds by the clock and of processor's time, and how many records there are."""
+
+    wall: float
+    cpu: float
+    records: int
+
+
+class Served(NamedTuple):
+    """A CoreDNS: seconds from its start to the first answer; then, for each round of queries, how many it answered in a
+    second, the average latency in milliseconds, and how many were lost; MiB before the first round, and at most."""
+
+    first: float
+    rounds: list[tuple[float, float, int]]
+    resident: float
+    peak: float
+
+
 def cluster(services: int, endpoints: int) -> Iterator[dict[str, Any]]:
     """One headless Service in ten, two ports each."""
     for number in range(NAMESPACES):
-        yield {"kind": "Namespace", "metadata": {"name": f"space-{number}"}}
+        yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"space-{number}"}}
     ports = [{"name": "http", "port": 80, "protocol": "TCP"}, {"name": "metrics", "port": 9090, "protocol": "TCP"}]
     each = endpoints // services
     for number in range(services):
         space, name = f"space-{number % NAMESPACES}", f"service-{number:05}"
-        address = "None" if number % 10 == 0 else f"10.{96 + (number >> 16)}.{number >> 8 & 255}.{number & 255}"
+        place = number + 256  # behind the addresses that the API server takes for itself
+        address = "None" if number % 10 == 0 else f"10.{96 + (place >> 16)}.{place >> 8 & 255}.{place & 255}"
         yield {
+            "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"namespace": space, "name": name},
-            "spec": {"clusterIPs": [address], "ports": ports},
+            "spec": {"clusterIP": address, "clusterIPs": [address], "ports": ports},
         }
         first = number * each
         yield {
+            "apiVersion": "discovery.k8s.io/v1",
             "kind": "EndpointSlice",
             "metadata": {"namespace": space, "name": f"{name}-a", "labels": {"kubernetes.io/service-name": name}},
             "addressType": "IPv4",
@@ -80,52 +107,115 @@ def cluster(services: int, endpoints: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def generate(work: Path) -> tuple[float, float, str]:
-    """-> (seconds, CPU seconds, what the run said) of one process."""
+# ----------------------------------------------------------------------------------------------------------- measuring
+
+
+def generate(work: Path) -> Made:
+    """One process that makes the zones, or finds that there is nothing to do."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(collections_path()), str(work)], capture_output=True, text=True, check=True
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return time.monotonic() - began, cpu, done.stdout.strip()
+    return Made(time.monotonic() - began, cpu, int(done.stdout.split()[1]))
 
 
-def show(what: str, runs: list[tuple[float, float, str]]) -> None:
-    """One line for some runs."""
-    wall, cpu = ([run[index] for run in runs] for index in (0, 1))
-    print(
-        f"{what}: {statistics.median(wall):.2f} s (from {min(wall):.2f} to {max(wall):.2f}),"
-        f" CPU {statistics.median(cpu):.2f} s (from {min(cpu):.2f} to {max(cpu):.2f})"
-    )
+def generations(work: Path, runs: int) -> tuple[list[Made], list[Made]]:
+    """With nothing there, and with nothing changed."""
+    cold = []
+    for _run in range(runs):
+        subprocess.run(["rm", "-rf", str(work / "zones"), str(work / "state"), str(work / "Corefile")], check=True)
+        cold.append(generate(work))
+    return cold, [generate(work) for _run in range(runs)]
 
 
-def serve(servers: Servers, work: Path, services: int, seconds: int) -> None:
-    """Loads a real CoreDNS with the zones and asks as fast as it answers."""
-    sources = tuple(
-        corefile.ZoneSource(path.name.removeprefix("db.") + ".", str(path)) for path in (work / "zones").iterdir()
-    )
-    names = [
-        f"service-{i:05}.space-{i % NAMESPACES}.svc.cluster.local" for i in range(0, services, max(1, services // 2000))
-    ]
-    queries = work / "queries"
-    queries.write_text("".join(f"{name} A\n" for name in names))
-    port = free_port()
-    began = time.monotonic()
-    servers.coredns(
-        "coredns", corefile_for("zones", port, 1, zones=sources, upstreams=()), port, Query(f"{names[0]}.", "A")
-    )
-    print(f"from start to the first answer: {time.monotonic() - began:.2f} s")
+def names(services: int) -> list[str]:
+    """What is asked: names spread over all Services."""
+    step = max(1, services // NAMES)
+    return [f"service-{i:05}.space-{i % NAMESPACES}.svc.cluster.local." for i in range(0, services, step)]
+
+
+def memory(pid: int, field: str) -> float:
+    """A figure of a process in MiB."""
+    found = re.search(rf"^{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def ask(port: int, queries: Path, seconds: int) -> tuple[float, float, int]:
+    """Asks as fast as it is answered -> see ``Served.rounds``."""
     done = subprocess.run(
         ["dnsperf", "-s", LOOPBACK, "-p", str(port), "-d", str(queries), "-l", str(seconds), "-c", "10", "-q", "200"],
         capture_output=True,
         text=True,
         check=True,
     )
-    for line in re.findall(
-        r"^ +((?:Queries lost|Response codes|Queries per second|Average Latency).*)$", done.stdout, re.MULTILINE
-    ):
-        print(" ".join(line.split()))
+
+    def figure(pattern: str) -> float:
+        found = re.search(pattern, done.stdout)
+        if not found:
+            raise ValueError(f"dnsperf said no {pattern}:\n{done.stdout}")
+        return float(found[1])
+
+    figure(r"NOERROR \d+ \((100\.00)%\)")  # nothing else was answered
+    lost = int(figure(r"Queries lost: +(\d+)"))
+    return figure(r"Queries per second: +([\d.]+)"), figure(r"Average Latency \(s\): +([\d.]+)") * 1000, lost
+
+
+def serve(
+    servers: Servers, texts: dict[str, tuple[int, str]], asked: list[str], rounds: int, seconds: int
+) -> list[Served]:
+    """Starts each server (name -> port, Corefile) when the one before has answered, then asks all of them in turns."""
+    queries = servers.directory / "queries"
+    queries.write_text("".join(f"{name} A\n" for name in asked))
+    first, resident, got = {}, {}, {name: [] for name in texts}  # type: ignore[var-annotated]
+    for name, (port, text) in texts.items():
+        began = time.monotonic()
+        servers.coredns(name, text, port, Query(asked[-1], "A"))
+        first[name] = time.monotonic() - began
+    time.sleep(1)  # for the garbage of the start
+    for name in texts:
+        resident[name] = memory(servers.pids[name], "VmRSS")
+    for _round in range(rounds):
+        for name, (port, _text) in texts.items():
+            got[name].append(ask(port, queries, seconds))
+    return [Served(first[n], got[n], resident[n], memory(servers.pids[n], "VmHWM")) for n in texts]
+
+
+# ------------------------------------------------------------------------------------------------------------- telling
+
+
+def spread(values: list[float], digits: int) -> str:
+    """The median and, in brackets, the least and the most."""
+    median, least, most = (f"{value:,.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
+    return median if least == most else f"{median} ({least} to {most})"
+
+
+def table(args: argparse.Namespace, load: str, cold: list[Made], again: list[Made], served: list[Served]) -> str:
+    """Everything as Markdown."""
+    when, kernel = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), os.uname().release
+    size = f"{args.services:,} Services, {args.endpoints:,} endpoints, {cold[0].records:,} records"
+    lines = [
+        f"- {when}, {os.cpu_count()} processors, Linux {kernel}",
+        f"- load averages when it began: {load}",
+        f"- {size}; {args.runs} runs each, rounds of {args.seconds} s",
+        "",
+        "| the module's node half, with the start of Python | seconds | processor's seconds |",
+        "|---|---|---|",
+    ]
+    for what, runs in (("all zones made and written", cold), ("nothing changed", again)):
+        lines.append(f"| {what} | {spread([r.wall for r in runs], 2)} | {spread([r.cpu for r in runs], 2)} |")
+    lines += ["", "| CoreDNS | zone files | kubernetes plugin |", "|---|---|---|"]
+    rows = {
+        "from its start to the first answer, s": [f"{s.first:.1f}" for s in served],
+        "answers in a second, without a cache": [spread([r[0] for r in s.rounds], 0) for s in served],
+        "average latency at that rate, ms": [spread([r[1] for r in s.rounds], 2) for s in served],
+        "queries lost": [str(sum(r[2] for r in s.rounds)) for s in served],
+        "resident memory before the queries, MiB": [f"{s.resident:.0f}" for s in served],
+        "at most, MiB": [f"{s.peak:.0f}" for s in served],
+    }
+    lines += [f"| {what} | {' | '.join([*values, 'not measured'][:2])} |" for what, values in rows.items()]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -133,21 +223,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--services", type=int, default=10_000)
     parser.add_argument("--endpoints", type=int, default=100_000)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=10, help="of queries")
+    parser.add_argument("--runs", type=int, default=3, help="of the module, and rounds of queries")
+    parser.add_argument("--seconds", type=int, default=10, help="of queries in a round")
+    parser.add_argument("--no-peer", action="store_true", help="without the kubernetes plugin")
+    parser.add_argument("--publish", type=Path, metavar="DOCS", help="put the tables into DOCS/performance.md")
     args = parser.parse_args()
-    with Servers() as servers:
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    with Servers() as servers, contextlib.ExitStack() as stack:
         work = servers.directory / "node"
         work.mkdir()
-        (work / "snapshot").write_bytes(snapshot.dump(snapshot.build(cluster(args.services, args.endpoints))))
-        cold = []
-        for _run in range(args.runs):
-            subprocess.run(["rm", "-rf", str(work / "zones"), str(work / "state"), str(work / "Corefile")], check=True)
-            cold.append(generate(work))
-        print(f"{args.services} Services, {args.endpoints} endpoints, {cold[0][2].split()[1]} records")
-        show("zones made and written", cold)
-        show("nothing changed", [generate(work) for _run in range(args.runs)])
-        serve(servers, work, args.services, args.seconds)
+        objects = list(cluster(args.services, args.endpoints))
+        (work / "snapshot").write_bytes(snapshot.dump(snapshot.build(objects)))
+        cold, again = generations(work, args.runs)
+        ports = [free_port(), free_port()]
+        files = [(path.name.removeprefix("db.") + ".", str(path)) for path in (work / "zones").iterdir()]
+        zones = tuple(corefile.ZoneSource(*file) for file in files)
+        texts = {"zones": (ports[0], corefile_for("zones", ports[0], 1, zones=zones, upstreams=()))}
+        if not args.no_peer:
+            plane = stack.enter_context(ControlPlane())
+            plane.api.create_all(objects)
+            options = {"kubeconfig": str(plane.kubeconfig()), "upstreams": ()}
+            texts["kubernetes"] = (ports[1], corefile_for("kubernetes", ports[1], 1, **options))
+        text = table(args, load, cold, again, serve(servers, texts, names(args.services), args.runs, args.seconds))
+    print(text)
+    if args.publish:
+        report.splice(args.publish / "performance.md", BEGIN, END, text)
 
 
 if __name__ == "__main__":

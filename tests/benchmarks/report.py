@@ -56,12 +56,7 @@ def publish(runs: list[dict[str, Any]], docs: Path) -> None:
     if data.exists():
         runs = merged(json.loads(data.read_text()), runs)
     data.write_text("".join(["[\n", ",\n".join(json.dumps(results) for results in runs), "\n]\n"]))
-    page = docs / "performance.md"
-    before, _mark, rest = page.read_text().partition(BEGIN)
-    _old, mark, after = rest.partition(END)
-    if not mark:
-        raise ValueError(f"{page} lacks the lines {BEGIN} and {END}.")
-    page.write_text(f"{before}{BEGIN}\n\n{tables(runs)}\n{END}{after}")
+    splice(docs / "performance.md", BEGIN, END, tables(runs))
     images = docs / "images"
     images.mkdir(exist_ok=True)
     for deed, title in (("cold", "Everything programmed from nothing"), ("added", "One Service added")):
@@ -69,6 +64,15 @@ def publish(runs: list[dict[str, Any]], docs: Path) -> None:
             title, "Services (two endpoints each, 45,000 with one)", "seconds", _series(_measured(runs), deed)
         )
         (images / f"performance-{deed}.svg").write_text(picture)
+
+
+def splice(page: Path, begin: str, end: str, text: str) -> None:
+    """Puts a text between two lines of a page, in the place of what stands there."""
+    before, _mark, rest = page.read_text().partition(begin)
+    _old, mark, after = rest.partition(end)
+    if not mark:
+        raise ValueError(f"{page} lacks the lines {begin} and {end}.")
+    page.write_text(f"{before}{begin}\n\n{text}\n{end}{after}")
 
 
 # ---------------------------------------------------------------------------------------------------------- tables

@@ -5,7 +5,7 @@
 """What `make bench` runs: a benchmark by its name, and its options.
 
 make bench                                    services.py, with its own idea of sizes
-make bench ARGS="dns --services 1000"         another one
+make bench ARGS="dns"                         names: zones, and CoreDNS with them beside its kubernetes plugin
 make bench ARGS="services --sizes 100x2 --no-peer"
 make bench ARGS="nftables 10000x2"            one mode at some sizes, into docs/performance.md: about five minutes
 make bench ARGS="all"                         everything that stands there: more than an hour

@@ -51,12 +51,14 @@ class Servers(Claim):
 
     def build(self) -> None:
         """Nothing stands before it is asked for."""
+        self.pids: dict[str, int] = {}
 
     def coredns(self, name: str, text: str, port: int, ready: Query, seconds: float = 30) -> int:
         """Starts CoreDNS with the Corefile `text` and waits until `ready` is answered with a record."""
         path = self.directory / f"{name}.corefile"
         path.write_text(text)
         process = self.spawn(name, peer("COREDNS", "coredns"), "-conf", path)
+        self.pids[name] = process.pid
         self._wait(name, process, port, ready, seconds)
         return port
 
