@@ -37,12 +37,14 @@ class Ports:
 
     :param path: the state file.
     :param span: the first and the last port to choose from.
+    :param nginx: serves them.
     """
 
-    def __init__(self, path: str, span: tuple[int, int]) -> None:
-        self._path, self._span = path, span
+    def __init__(self, path: str, span: tuple[int, int], nginx: Nginx) -> None:
+        self._path, self._span, self._nginx = path, span, nginx
         self._known: dict[str, int] | None = None
         self._busy: set[int] = set()
+        self._others: set[int] | None = None
 
     def _load(self) -> dict[str, int]:
         value = files.read_json(self._path).value
@@ -51,7 +53,19 @@ class Ports:
         for key, port in (given or {}).items() if isinstance(given, dict) else ():
             if isinstance(port, int) and self._span[0] <= port <= self._span[1] and port not in known.values():
                 known[key] = port
+        if known and not self._nginx.live():
+            # While nothing held them, as after a boot, somebody else may have come first.
+            known = {key: port for key, port in known.items() if port not in self._of_others()}
         return known
+
+    def _of_others(self) -> set[int]:
+        """The ports of the span that somebody else waits on."""
+        if self._others is None:
+            span = range(self._span[0], self._span[1] + 1)
+            found = listeners.sockets({(protocol, port) for port in span for protocol in ("TCP", "UDP")})
+            mine = self._nginx.sockets() if found else set()
+            self._others = {one.port for one in found if one.inode not in mine}
+        return self._others
 
     def port_of(self, key: str) -> int:
         """Its port; a free one if it has none yet.
@@ -62,9 +76,7 @@ class Ports:
             self._known = self._load()
         if key not in self._known:
             if not self._busy:
-                span = range(self._span[0], self._span[1] + 1)
-                found = listeners.sockets([(protocol, port) for port in span for protocol in ("TCP", "UDP")])
-                self._busy = {one.port for one in found} | reserved_ports.read() | set(self._known.values())
+                self._busy = self._of_others() | reserved_ports.read() | set(self._known.values())
             free = [port for port in range(self._span[0], self._span[1] + 1) if port not in self._busy]
             if not free:
                 raise OptionError("Every port of userspace_ports is taken: give a wider range.")
@@ -104,6 +116,8 @@ class UserspaceMode:
         self.compiler = UserspaceCompiler(settings, options, ports.port_of)
         self.rules = NftablesMode(settings, run, self.compiler)
         self._build: Build | None = None
+        # The file as a plan goes by it, from its first look on: another run may remove it meanwhile.
+        self._seen: str | None = None
         missing = [f for f in settings.view.families if not any((":" in a) == (f == 6) for a in settings.view.node_ips)]
         self._warnings = [
             f"No address of this node is known for IPv{family}: Services are refused there. Give node_ips."
@@ -125,7 +139,8 @@ class UserspaceMode:
     def read(self) -> Program:
         """Our tables, the configuration of nginx, and our ports."""
         program = self.rules.read()
-        program.update(text_nginx.parse(self.nginx.configuration()))
+        self._seen = None
+        program.update(self._held())
         if self.nginx.live():
             program[LIVE] = "live"
         reserved = reserved_ports.read()
@@ -133,6 +148,11 @@ class UserspaceMode:
         for port in (known | self.ports.ours()) & reserved:
             program[f"{RESERVED}{port}"] = "reserved"
         return program
+
+    def _held(self) -> Program:
+        if self._seen is None:
+            self._seen = self.nginx.configuration()
+        return text_nginx.parse(self._seen)
 
     def ours(self, program: Program) -> Program:
         """All of it, without tables that another mode has taken over."""
@@ -160,7 +180,7 @@ class UserspaceMode:
         changes = self.rules.complete(changes, current)
         if current is None and not any(name.startswith(PROXY) for name in changes):
             return changes
-        held = text_nginx.parse(self.nginx.configuration()) if current is None else current
+        held = self._held() if current is None else current
         if current is None:
             held[LIVE] = "live"
         proxies = {name for name in held if name.startswith(PROXY)}
@@ -188,7 +208,7 @@ class UserspaceMode:
         ours = {name: change for name, change in changes.items() if name[0] not in "46"}
         if not ours:
             return rules
-        held = text_nginx.parse(self.nginx.configuration())
+        held = self._held()
         wanted = {**held, **{name: new for name, (_old, new) in ours.items()}}
         wanted = {name: content for name, content in wanted.items() if content is not None}
         old, new = text_nginx.configuration(held), text_nginx.configuration(wanted)
@@ -210,12 +230,15 @@ class UserspaceMode:
             self.rules.apply(step, undo)
             return
         text = step.undo if undo else step.text
-        blocks = {name: block for name, block in text_nginx.parse(text).items() if name.startswith(PROXY)}
-        ports = {name[len(PROXY) :]: text_nginx.port_of(block) for name, block in blocks.items()}
+        before = text_nginx.ports(self.nginx.configuration())
         try:
             if text:
-                self.ports.keep(ports)
-                self.nginx.serve(text)
+                self.ports.keep(text_nginx.ports(text))
+                try:
+                    self.nginx.serve(text)
+                except ServicenetError:
+                    self.ports.keep(before)
+                    raise
             else:
                 self.nginx.drain()
                 self.ports.keep({})
@@ -225,8 +248,8 @@ class UserspaceMode:
             raise ToolError([PROXIES], 1, str(error)) from error
 
     def culprit(self, error: ToolError, step: Step) -> str:
-        """The element that nft names."""
-        return "" if step.where == PROXIES else self.rules.culprit(error, step)
+        """The element that nft names, or the proxy that nginx does."""
+        return text_nginx.blamed(step.text, str(error)) if step.where == PROXIES else self.rules.culprit(error, step)
 
 
 def _beside(changes: Changes) -> bool:
@@ -258,6 +281,6 @@ def make_mode(params: dict[str, Any]) -> Callable[[Settings, Runner], UserspaceM
         state_dir = params.get("state_dir") or "/var/lib/servicenet"
         nginx = Nginx(run, state_dir, params.get("run_dir") or "/run/servicenet", params["userspace_max_old_workers"])
         path = os.path.join(state_dir, "userspace_ports.json")
-        return UserspaceMode(settings, run, options, nginx, Ports(path, options.ports))
+        return UserspaceMode(settings, run, options, nginx, Ports(path, options.ports, nginx))
 
     return make

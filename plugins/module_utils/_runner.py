@@ -412,7 +412,7 @@ def _blamed(mode: Mode, step: Step, error: ToolError, table: ServiceTable) -> Se
     line = mode.culprit(error, step)
     owner = describing.owner(line, table.rules, mode.compiler) if line else ""
     whose = f"a rule of Service {owner}" if owner else "the rules"
-    what = f" ({line})" if line else ""
+    what = f" ({line.splitlines()[0]})" if line else ""
     return ServicenetError(f"{step.where} refused {whose}{what}, and nothing was changed: {error}")
 
 

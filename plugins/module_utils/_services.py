@@ -276,7 +276,8 @@ def info(params: dict[str, Any], makers: Makers, run: Runner) -> dict[str, Any]:
     options = record["options"]
     asked = params.get("explain")
     applied = f"{params['state_dir']}/{name}.jsonl.gz"
-    places = {"state_dir": params["state_dir"], "run_dir": params["run_dir"]}
+    # A state file does not keep where it is.
+    directories = {option: params[option] for option in ("state_dir", "run_dir")}
     found = inspect(
         Request(
             name,
@@ -284,7 +285,7 @@ def info(params: dict[str, Any], makers: Makers, run: Runner) -> dict[str, Any]:
             params["state_dir"],
             params["run_dir"],
             lambda snapshot: settings(options, snapshot),
-            lambda compiled_by: makers[name]({**options, **places})(compiled_by, run),
+            lambda compiled_by: makers[name]({**options, **directories})(compiled_by, run),
             lambda _mode, _settings, _done: Report((), (), ()),
             options,
         )

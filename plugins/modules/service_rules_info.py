@@ -70,7 +70,7 @@ options:
     default: /var/lib/servicenet
   run_dir:
     description:
-      - Where the proxies of the mode V(userspace) are.
+      - Where the node keeps what a boot forgets; the mode V(userspace) looks for its nginx there.
     type: path
     default: /run/servicenet
 attributes:

@@ -52,7 +52,7 @@ def start(module: str, arguments: dict[str, Any], environment: dict[str, str], o
         runpy.run_module(f"{MODULES}.{module}", run_name="__main__", alter_sys=True)
     except SystemExit as end:
         status = int(end.code or 0)
-    except Exception:  # noqa: BLE001 - as Python itself tells what nobody caught
+    except Exception:  # noqa: BLE001 - whatever it is, the test has to show it
         traceback.print_exc()
     finally:
         sys.stdout.flush()

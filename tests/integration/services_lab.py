@@ -272,7 +272,8 @@ class ServicesNode:
 
     def _with_names(self, text: str) -> str:
         """The names of backend sets instead of the ports that their proxies got by chance."""
-        path = self.state_dir / "userspace_ports.json"
+        # Where the runs see it: a test may have mounted something there.
+        path = Path(f"/proc/{self.server.pid}/root{self.state_dir}/userspace_ports.json")
         ports = json.loads(path.read_text())["ports"] if path.exists() else {}
         names = {str(port): key for key, port in ports.items()}
         return re.sub(r"\b\d{5}\b", lambda found: names.get(found[0], found[0]), text)

@@ -411,21 +411,21 @@ def fill(disk: Path) -> Path:
     return ballast
 
 
-def test_a_full_disk_changes_nothing_and_says_so(rules_node: ServicesNode) -> None:
-    with small_disk(rules_node) as disk:
-        old, new = both(rules_node)
+def test_a_full_disk_changes_nothing_and_says_so(node: ServicesNode) -> None:
+    with small_disk(node) as disk:
+        old, new = both(node)
         ballast = fill(disk)
-        rules_node.give(*NEW)
-        message = rules_node.fail()
+        node.give(*NEW)
+        message = node.fail()
         assert "No space left on device" in message
-        assert str(rules_node.state_dir) in message
-        assert rules_node.tables() == old
-        assert_holds(rules_node, 0)
+        assert str(node.state_dir) in message
+        assert node.tables() == old
+        assert_holds(node, 0)
         assert not [path for path in disk.iterdir() if path.name.startswith(".")]
         ballast.unlink()
-        assert rules_node.run()["changed"]
-        assert rules_node.tables() == new
-        assert not rules_node.run()["changed"]
+        assert node.run()["changed"]
+        assert node.tables() == new
+        assert not node.run()["changed"]
 
 
 # ---- two at once

@@ -7,14 +7,20 @@ but through a rule."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from integration.services_lab import (
+    PODS,
     USERSPACE,
     ModuleServer,
     ServicesLab,
@@ -25,6 +31,8 @@ from integration.services_lab import (
     vip,
 )
 from integration.test_services_load import STREAM, Traffic
+
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node.processes import children
 
 __all__ = ["module_server", "services_lab"]
 
@@ -43,6 +51,12 @@ def node(services_lab: ServicesLab, module_server: ModuleServer, tmp_path: Path)
 def ports(node: ServicesNode) -> dict[str, int]:
     """The ports of backend sets."""
     return dict(json.loads((node.state_dir / "userspace_ports.json").read_text())["ports"])
+
+
+def reserved_ports(node: ServicesNode) -> set[int]:
+    """The same, port by port."""
+    parts = [part.split("-") for part in reserved(node).split(",")]
+    return {port for part in parts for port in range(int(part[0]), int(part[-1]) + 1)}
 
 
 def reserved(node: ServicesNode) -> str:
@@ -89,6 +103,110 @@ def test_ports_stay_and_are_given_back(node: ServicesNode) -> None:
     assert reserved(node) == "4000-4002"
     assert list(node.state_dir.iterdir()) == []
     node.sh("sysctl -q -w net.ipv4.ip_local_reserved_ports=")
+
+
+HOLD = """
+import socket, sys
+held = []
+for port in map(int, sys.argv[2:]):
+    for family in (socket.AF_INET, socket.AF_INET6):
+        held.append(socket.socket(family))
+        if family == socket.AF_INET6:
+            held[-1].setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        held[-1].bind(("", port))
+        if sys.argv[1] == "listen":
+            held[-1].listen()
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def held(node: ServicesNode, numbers: list[int], how: str) -> Iterator[None]:
+    """Another program of the node has these TCP ports; where it does not listen, they are in nobody's list."""
+    command = ["ip", "netns", "exec", node.lab.node, sys.executable, "-c", HOLD, how, *map(str, numbers)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        assert other.stdout.readline()
+        yield
+        assert other.poll() is None
+
+
+def kill_nginx(node: ServicesNode) -> None:
+    """All processes of the node's nginx, as in a boot."""
+    for file in (node.run_dir / "userspace").glob("*.pid"):
+        master = int(file.read_text())
+        for pid in [master, *children(master)]:
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_port_that_was_taken_meanwhile_is_given_up(node: ServicesNode) -> None:
+    node.give(WEB)
+    node.run()
+    before = ports(node)
+    name = "4/tcp/cluster/shop/web:tcp"
+    kill_nginx(node)
+    with held(node, [before[name]], "listen"):
+        assert node.run()["changed"]
+        after = ports(node)
+        assert after[name] != before[name]
+        assert {**after, name: 0} == {**before, name: 0}
+        assert set(node.probe("pod", vip(10), count=16)) == BOTH
+        assert not node.run()["changed"]
+
+
+def test_a_proxy_that_nginx_refuses_is_named_and_the_old_ones_serve(node: ServicesNode) -> None:
+    """Somebody holds every port that is left without listening."""
+    node.give(WEB)
+    node.run()
+    taken = set(ports(node).values())
+    node.run(state="absent", userspace_drain_seconds=1)
+    # WEB has six backend sets, and the other one six more.
+    low = next(port for port in range(20000, 29000) if not taken & set(range(port, port + 12)))
+    span = f"{low}-{low + 11}"
+    node.run(userspace_ports=span)
+    old, tables = ports(node), node.tables()
+    free = sorted(set(range(low, low + 12)) - set(old.values()))
+    assert len(free) == 6
+    more = service("more", 11, {"pod-a2": "ready"}, stream=True)
+    node.give(WEB, more)
+    with held(node, free, "bind only"):
+        message = node.fail(userspace_ports=span)
+        assert "nginx (proxies) refused a rule of Service shop/more:" in message
+        assert "nothing was changed" in message
+        assert (ports(node), node.tables()) == (old, tables)
+        assert reserved_ports(node) == set(old.values())
+        assert set(node.probe("pod", vip(10), count=16)) == BOTH
+        node.give(WEB)
+        node.run(userspace_ports=span)
+        assert not node.run(userspace_ports=span)["changed"]
+    node.give(WEB, more)
+    assert node.run(userspace_ports=span)["changed"]
+    assert set(node.probe("pod", vip(11), count=4)) == {"pod-a2:8080"}
+
+
+def test_a_service_without_endpoints_may_accept_and_close(node: ServicesNode) -> None:
+    node.give(service("empty", 12, {}, nodePort=30081, type="NodePort"))
+    node.run()
+    assert set(node.probe("pod", vip(12))) == {"reject"}
+    assert node.run(userspace_no_endpoints="accept")["changed"]
+    for family in (4, 6):
+        assert set(node.probe("pod", vip(12, family))) == {"closed"}
+    assert set(node.probe("ext", "198.18.1.1", 30081)) == {"closed"}
+    assert not node.run(userspace_no_endpoints="accept")["changed"]
+    node.give(service("empty", 12, {"pod-b1": "ready"}, nodePort=30081, type="NodePort"))
+    node.run(userspace_no_endpoints="accept")
+    assert set(node.probe("pod", vip(12))) == {"pod-b1:8080"}
+
+
+def test_what_is_programmed_is_told_wherever_its_directories_are(node: ServicesNode) -> None:
+    node.give(WEB)
+    node.run()
+    places = {"state_dir": str(node.state_dir), "run_dir": str(node.run_dir)}
+    told = node.start_module("service_rules_info", {"mode": "userspace", **places}).wait()
+    assert told["drift"] == []
+    (frontend,) = [one for one in told["frontends"] if one["service"] == "shop/web:tcp" and one["address"] == vip(10)]
+    assert {one["address"] for one in frontend["backends"]} == {PODS["pod-a1"][0], PODS["pod-b1"][0]}
 
 
 @pytest.mark.soak

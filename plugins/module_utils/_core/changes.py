@@ -128,7 +128,8 @@ class _Named:
 
     def owners(self, container: str, text: str) -> list[str]:
         """The names; of the ports of an address those alone that are named as well, if any is."""
-        _family, kind, *_key = container.split("/", 2)
+        # FAMILY/KIND/KEY of rules; KIND/KEY of what else a mode has.
+        kind = container.split("/", 2)[-2]
         # The maps of endpoints have the protocol in their names alone.
         words = set(_WORD.findall(f"{kind} {text}"))
         found = [one for word in words for one in self._by_address.get(word, ())]

@@ -27,6 +27,9 @@ LIVE = "nginx/live"
 _MARKER = "# proxy "
 _END = "}\n"
 _PORT = re.compile(r"^    listen \S*:(\d+)", re.MULTILINE)
+# What nginx says of a line, and of a port that it does not get.
+_AT_LINE = re.compile(r" in \S+\.conf:(\d+)")
+_AT_PORT = re.compile(r"bind\(\) to \S+:(\d+) failed")
 # Listening sockets take a slot each in every worker; in steps, so that the head seldom changes.
 _STEP = 512
 # A TCP connection lives until one of its ends closes it, or nothing was said for as long as connection tracking waits.
@@ -130,10 +133,28 @@ def parse(configuration_text: str) -> Program:
     return found
 
 
+def ports(configuration_text: str) -> dict[str, int]:
+    """The port of every proxy of a file, by the key of its backend set."""
+    blocks = {name: block for name, block in parse(configuration_text).items() if name.startswith(PROXY)}
+    return {name[len(PROXY) :]: port_of(block) for name, block in blocks.items()}
+
+
 def port_of(block: str) -> int:
     """The port that a proxy's blocks listen on, 0 if they say none."""
     match = _PORT.search(block)
     return int(match.group(1)) if match else 0
+
+
+def blamed(configuration_text: str, message: str) -> str:
+    """The blocks of the proxy that nginx complains of, by the line or by the port; "" if it names none."""
+    blocks = [block for name, block in parse(configuration_text).items() if name.startswith(PROXY)]
+    line, port = _AT_LINE.search(message), _AT_PORT.search(message)
+    if line:
+        above = "".join(configuration_text.splitlines(keepends=True)[: int(line.group(1))])
+        started = above.rpartition(_MARKER)
+        key = started[2].partition("\n")[0] if started[1] else ""
+        return next((block for block in blocks if block.startswith(f"{_MARKER}{key}\n")), "") if key else ""
+    return next((block for block in blocks if port and port_of(block) == int(port.group(1))), "")
 
 
 def backends_of(block: str) -> list[tuple[str, int]]:

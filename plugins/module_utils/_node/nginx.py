@@ -126,6 +126,12 @@ class Nginx:
         wanted = {"pid": masters[0][0], "started": birth(masters[0][0]), "digest": hashlib.sha256(data).hexdigest()}
         return ":".join(map(str, wanted.values())) if value == wanted else ""
 
+    def sockets(self) -> set[int]:
+        """The inodes of the sockets of our processes, also of those whose master was killed."""
+        held = [open_files(pid) for pid in processes() if command(pid) == "nginx"]
+        ours = [target for targets in held if self.log in targets for target in targets]
+        return {int(target[len("socket:[") : -1]) for target in ours if target.startswith("socket:[")}
+
     # ---- deeds
 
     def test(self, text: str) -> None:
@@ -156,7 +162,6 @@ class Nginx:
         self.test(text)
         os.makedirs(self.directory, mode=0o755, exist_ok=True)
         before = read_bytes(self.path)
-        remove(self._live_path)
         write_atomic(self.path, text.encode("ascii"))
         try:
             self._load()
@@ -249,6 +254,7 @@ class Nginx:
             if self._refusal(size):
                 raise ToolError(["nginx", "reload"], 1, self._refusal(size))
             time.sleep(0.005)
+        remove(self._live_path)  # nobody knows which configuration it has
         raise ToolError(["nginx", "reload"], 1, f"new workers did not take over within {PATIENCE:.0f} s")
 
     def drain(self) -> None:

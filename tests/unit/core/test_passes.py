@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs imp
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.nftables import NftablesCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Detector, Settings
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.text_nginx import ProxyOptions
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.userspace import UserspaceCompiler
 
 from . import clusters
 
@@ -27,6 +30,8 @@ COMPILERS: dict[str, passes.Compiler] = {
     "iptables": IptablesCompiler(SETTINGS),
     "nftables": NftablesCompiler(SETTINGS),
     "ipvs": IpvsCompiler(SETTINGS),
+    # Any port will do that is the same for the same key; that of two proxies must not be the same.
+    "userspace": UserspaceCompiler(SETTINGS, ProxyOptions(), lambda key: zlib.crc32(key.encode())),
 }
 
 

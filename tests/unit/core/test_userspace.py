@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core import text_nginx
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import changes, text_nginx
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Settings
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.table import (
@@ -64,3 +64,27 @@ def test_a_configuration_reads_back_as_what_it_was_made_of() -> None:
     made["nginx/head"] = text_nginx.head(2, ProxyOptions(), Build(), "/run/servicenet/userspace/error.log")
     assert text_nginx.parse(text_nginx.configuration(made)) == made
     assert text_nginx.configuration({"nginx/head": "anything"}) == ""
+
+
+def test_a_port_that_nobody_wants_any_more_is_common_drift() -> None:
+    assert changes.concerned({"reserved/20001": "reserved"}, [rules()], compiler("198.18.1.1")) == [changes.COMMON]
+    name = "proxy/4/tcp/cluster/shop/web:http"
+    assert changes.concerned({name: "another"}, [rules()], compiler("198.18.1.1")) == ["shop/web:http"]
+
+
+def test_nginx_blames_a_proxy_by_a_line_or_a_port() -> None:
+    blocks = {
+        f"proxy/{number}": compiler("198.18.1.1").compile([rules()])["proxy/4/tcp/cluster/shop/web:http"]
+        for number in (1, 2)
+    }
+    blocks = {name: block.replace("4/tcp/cluster/shop/web:http", name[6:]) for name, block in blocks.items()}
+    blocks["proxy/2"] = blocks["proxy/2"].replace("20000", "20001")
+    head = text_nginx.head(2, ProxyOptions(), Build(), "/run/servicenet/userspace/error.log")
+    text = text_nginx.configuration({**blocks, "nginx/head": head})
+    for name, block in blocks.items():
+        line = text[: text.index(block)].count("\n") + 3
+        assert text_nginx.blamed(text, f"nginx: [emerg] no such thing in /tmp/a/nginx.conf:{line}") == block
+        port = text_nginx.port_of(block)
+        assert text_nginx.blamed(text, f"nginx: [emerg] bind() to 0.0.0.0:{port} failed (98: in use)") == block, name
+    assert text_nginx.blamed(text, "nginx: [emerg] no such thing in /tmp/a/nginx.conf:2") == ""
+    assert text_nginx.blamed(text, "nginx: [emerg] out of memory") == ""
