@@ -54,7 +54,7 @@ def plain_pod(number: int, **options) -> dict:
 
 def plain_service(name: str = "web", **spec) -> dict:
     """A Service to which the API server gives an address."""
-    return service(name, clusterIP=None, **spec)
+    return service(name, **{"clusterIP": None, **spec})
 
 
 def records(api: Api, namespace: str = "shop") -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections import Counter
+from collections.abc import Container, Mapping
 from types import SimpleNamespace
 
 from integration.endpoints_lab import clear, client_of, run, stop_controllers
@@ -41,22 +42,21 @@ class Records:
     """The endpoint records of one API server at one time; those of the server's own Service do not count."""
 
     def __init__(self, api: Api) -> None:
-        self.items = {
-            (kind, item["metadata"]["namespace"], item["metadata"]["name"]): item
+        listed = {kind: api.list(kind) for kind in ("Service", *RECORDS)}
+        owners = {item["metadata"]["uid"] for kind in ("Service", "Endpoints") for item in listed[kind]}
+        self._items = {
+            kind: [
+                item
+                for item in listed[kind]
+                if item["metadata"]["namespace"] != "default"
+                and all(owner["uid"] in owners for owner in item["metadata"].get("ownerReferences", ()))
+            ]
             for kind in RECORDS
-            for item in api.list(kind)
-            if item["metadata"]["namespace"] != "default"
         }
-        self.owners = {item["metadata"]["uid"] for kind in ("Service", "Endpoints") for item in api.list(kind)}
 
     def of(self, kind: str) -> list[dict]:
         """The records of one kind; as the garbage collector would leave them, which does not run."""
-        return [
-            copy.deepcopy(item)
-            for (found, _namespace, _name), item in self.items.items()
-            if found == kind
-            and all(owner["uid"] in self.owners for owner in item["metadata"].get("ownerReferences", ()))
-        ]
+        return copy.deepcopy(self._items[kind])
 
     def outcome(self, ours: bool) -> dict:
         """What is compared."""
@@ -72,52 +72,61 @@ class Records:
     def writes_since(self, before: Records) -> Counter[_ServiceKey]:
         """How many records of each Service were created, changed or deleted."""
         made: Counter[_ServiceKey] = Counter()
-        for key in {*self.items, *before.items}:
-            old, new = before.items.get(key), self.items.get(key)
+        found = [
+            {(kind, *service_of(item), item["metadata"]["name"]): item for kind in RECORDS for item in records.of(kind)}
+            for records in (before, self)
+        ]
+        for key in {*found[0], *found[1]}:
+            old, new = (each.get(key) for each in found)
             versions = {item["metadata"]["resourceVersion"] if item else None for item in (old, new)}
             if len(versions) == 2:
-                made[service_of(old or new or {})] += 1
+                made[key[1:3]] += 1
         return made
 
 
 class Twins:
-    """Both clusters.
+    """Both clusters. ``max_endpoints``: of a slice, in both."""
 
-    :param max_endpoints: of a slice, in both.
-    """
+    max_endpoints = 3
 
-    def __init__(self, real: ControlPlane, ours: ControlPlane, max_endpoints: int) -> None:
+    def __init__(self, real: ControlPlane, ours: ControlPlane) -> None:
         self._plane = real
-        self._max_endpoints = max_endpoints
-        self._options = PassOptions(write="both", max_endpoints=max_endpoints)
         self.real, self.ours = real.api, ours.api
         self._client = client_of(ours)
+
+    def _pass(self) -> dict:
+        return run(self._client, PassOptions(write="both", max_endpoints=self.max_endpoints))
 
     @property
     def both(self) -> tuple[Api, Api]:
         """The API of the real controllers, and that of our passes."""
         return self.real, self.ours
 
-    def step(self, what: str, excused: frozenset[tuple] = frozenset()) -> None:
+    def step(
+        self,
+        what: str,
+        excused: Container[tuple] = (),
+        free: Mapping[tuple, Mapping[str, int]] | None = None,
+    ) -> None:
         """Lets both controllers do what is to be done, and compares: records, packing, number of slices and of writes.
 
         What the real controllers write depends on the order of events; right after a start, on the objects alone. So
         they run only here.
 
         :param what: said when something differs.
-        :param excused: groups that differ on purpose.
+        :param excused: (kind, namespace, Service) of what differs on purpose.
+        :param free: groups whose hints may be chosen, with the least of each zone.
         """
         before = [Records(api) for api in self.both]
-        self._plane.start_controllers(max_endpoints=self._max_endpoints)
+        self._plane.start_controllers(max_endpoints=self.max_endpoints)
         try:
-            run(self._client, self._options)
-            assert run(self._client, self._options)["changed"] is False, f"{what}: a second pass writes again"
-            found = self._wait_for_equal(excused)
-            assert found == [], what
+            self._pass()
+            assert self._pass()["changed"] is False, f"{what}: a second pass writes again"
+            found = self._wait_for_equal(before, excused, free)
+            assert found == [], f"{what}: {found}"
         finally:
             stop_controllers(self._plane)
         real, ours = (Records(api) for api in self.both)
-        excused_services = {tuple(group[1:3]) for group in excused}
         for name, theirs, own in (
             ("slices", real.slices(), ours.slices()),
             ("writes", real.writes_since(before[0]), ours.writes_since(before[1])),
@@ -125,18 +134,28 @@ class Twins:
             more = {
                 key: f"{own[key]} instead of {theirs[key]}"
                 for key in own
-                if own[key] > theirs[key] and tuple(key[:2]) not in excused_services
+                if own[key] > theirs[key] and ("Endpoints", *key[:2]) not in excused
             }
             assert more == {}, f"{what}: more {name} than the real controllers'"
 
-    def _wait_for_equal(self, excused: frozenset[tuple]) -> list[str]:
+    def _wait_for_equal(
+        self, before: list[Records], excused: Container[tuple], free: Mapping[tuple, Mapping[str, int]] | None
+    ) -> list[str]:
         """The differences that are left once the real controllers are done; equal packing shows that they are."""
-        ours = Records(self.ours).outcome(True)
+        # Those of nobody's Service: the original deletes them once, ours stay.
+        old = [
+            item
+            for records, ours in zip(before, (False, True), strict=True)
+            for item in records.outcome(ours)["endpoints"]
+        ]
         deadline = time.monotonic() + PATIENCE
         while True:
-            real = Records(self.real).outcome(False)
+            # Ours does not change; but a connection that nothing asks is closed.
+            real, ours = Records(self.real).outcome(False), Records(self.ours).outcome(True)
             found = [
-                text for name, text in all_differences(real, ours, strict_packing=True) if tuple(name) not in excused
+                text
+                for name, text in all_differences(real, ours, free, strict_packing=True, before=old)
+                if tuple(name) not in excused
             ]
             if not found or time.monotonic() > deadline:
                 return found
@@ -161,7 +180,7 @@ class Twins:
             for item in found.get(key, []):
                 self.ours.delete("EndpointSlice", key[0], item["metadata"]["name"])
             self.ours.create_all(_transplanted(item, uids) for item in wanted.get(key, []))
-        assert run(self._client, self._options)["changed"] is False, "slices that are packed differently are rewritten"
+        assert self._pass()["changed"] is False, "slices that are packed differently are rewritten"
 
     def clear(self) -> None:
         """Removes everything."""
