@@ -69,6 +69,13 @@ options:
       - How many objects the API server is asked for at a time.
     type: int
     default: 500
+  progress_file:
+    description:
+      - A file to which a line is appended after each 500 records that were written, and after the last one if there are
+        more. It makes no difference to what is written.
+      - Without it, the lines are shown while the task goes on, if it runs in the foreground on the machine that Ansible
+        runs on. They are in the system's log in any case.
+    type: path
 extends_documentation_fragment:
   - kubenode.servicenet._cluster
   - kubenode.servicenet._inventory
@@ -160,6 +167,8 @@ skipped_for_controller:
   sample: false
 """
 
+import contextlib
+
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.arguments import (
@@ -174,7 +183,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.conne
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.endpoint_pass import PassOptions, run_pass
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import OptionError, ServicenetError
 
-# Between two lines of progress in the system's log.
+# Between two lines of progress.
 PROGRESS_STEP = 500
 
 
@@ -191,6 +200,7 @@ def main() -> None:
         inventory=inventory_arguments(),
         workers={"type": "int", "default": 8},
         page_size={"type": "int", "default": 500},
+        progress_file={"type": "path"},
     )
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
     if KUBERNETES_IMPORT_ERROR is not None:
@@ -202,7 +212,11 @@ def main() -> None:
 
     def progress(done: int, total: int) -> None:
         if done % PROGRESS_STEP == 0 or done == total:
-            module.log(f"{done} of {total} endpoint records written")
+            line = f"{done} of {total} endpoint records written"
+            module.log(line)
+            if params["progress_file"] and total > PROGRESS_STEP:
+                with contextlib.suppress(OSError), open(params["progress_file"], "a", encoding="utf-8") as file:
+                    file.write(f"{line}\n")
 
     try:
         if not 1 <= options.max_endpoints <= 1000:

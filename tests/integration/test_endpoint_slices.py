@@ -36,7 +36,7 @@ from integration.endpoints_lab import (
 from lab import ControlPlane, Lab
 from lab.control_plane import Api, has_peers, path_of, peer
 from lab.nodes import Node
-from lab.playbooks import ansible_playbook
+from lab.playbooks import ansible_playbook, run_playbook
 from lab.waiting import wait_until
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.client import Client, ClusterError
@@ -456,3 +456,20 @@ def test_the_playbook_publishes_hosts_that_answer(plane: ControlPlane, lab: Lab,
     assert published(plane.api, "db") == {}
     assert played(service_endpoints_state="absent").changed == 1
     assert records(plane.api) == {}
+
+
+def test_the_playbook_shows_how_far_it_is(plane: ControlPlane, tmp_path: Path) -> None:
+    number = 510
+    plane.api.create_all(plain_service(f"web-{each}") for each in range(number))
+    host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    file = tmp_path / "inventory.yml"
+    file.write_text(json.dumps({"all": {"hosts": {"localhost": host}}}), encoding="utf-8")
+    variables = {"service_endpoints_kubeconfig": str(plane.kubeconfig())}
+    played = run_playbook("endpoints", file, variables, [])
+    lines = [line for line in played.output.splitlines() if line.endswith(" endpoint records written")]
+    assert lines == [f"500 of {number} endpoint records written", f"{number} of {number} endpoint records written"]
+    assert played.changed == {"localhost": 1}
+    assert len(plane.api.list("EndpointSlice", "shop")) == number
+    again = run_playbook("endpoints", file, variables, [])
+    assert again.changed == {"localhost": 0}
+    assert "records written" not in again.output
