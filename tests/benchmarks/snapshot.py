@@ -35,10 +35,10 @@ from lab.control_plane import ControlPlane
 PROGRAM = """
 import json, sys
 from ansible.module_utils import basic
-from ansible_collections.kubenode.servicenet.plugins.modules import cluster_snapshot
+from ansible_collections.kubenode.servicenet.plugins.modules import MODULE as module
 basic._ANSIBLE_ARGS = sys.stdin.buffer.read()
 basic._ANSIBLE_PROFILE = "legacy"
-cluster_snapshot.main()
+module.main()
 """
 
 
@@ -51,14 +51,16 @@ class Run(NamedTuple):
     mebibytes: float
 
 
-def run_module(**options: Any) -> Run:
-    """Runs the module as a process."""
+def run_module(name: str, **options: Any) -> Run:
+    """Runs a module as a process."""
     environment = {**os.environ, "PYTHONPATH": str(collections_path())}
     started = time.monotonic()
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as arguments:
         arguments.write(json.dumps({"ANSIBLE_MODULE_ARGS": options}).encode())
         arguments.seek(0)
-        process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=arguments, stdout=output, env=environment)
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM.replace("MODULE", name)], stdin=arguments, stdout=output, env=environment
+        )
         _pid, _status, usage = os.wait4(process.pid, 0)
         process.returncode = 0
         seconds = time.monotonic() - started
@@ -98,7 +100,7 @@ def main() -> int:
     with cluster(options) as kubeconfig, tempfile.TemporaryDirectory() as directory:
         runs = []
         for number in range(options.runs):
-            run = run_module(kubeconfig=kubeconfig, dest=f"{directory}/snapshot.jsonl.gz")
+            run = run_module("cluster_snapshot", kubeconfig=kubeconfig, dest=f"{directory}/snapshot.jsonl.gz")
             if run.result.get("failed"):
                 print(run.result["msg"], file=sys.stderr)
                 return 1

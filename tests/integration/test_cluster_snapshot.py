@@ -432,7 +432,7 @@ def test_time_and_memory(filled: ControlPlane, dest: Path, full_figures: bool) -
         raw.get("spec", {}).pop("clusterIP", None)
         raw.get("spec", {}).pop("clusterIPs", None)
     filled.api.create_all([malformed.namespace("many"), *objects])
-    runs = [run_module(kubeconfig=str(filled.kubeconfig()), dest=str(dest)) for _run in range(2)]
+    runs = [run_module("cluster_snapshot", kubeconfig=str(filled.kubeconfig()), dest=str(dest)) for _run in range(2)]
     assert runs[0].result["counts"]["services"] >= services
     assert runs[0].result["changed"]
     assert not runs[1].result["changed"]
