@@ -11,22 +11,31 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.services_lab import ServicesNode, module_server, node, rules_node, service, services_lab, vip
+from integration.services_lab import (
+    ModuleServer,
+    ServicesNode,
+    module_server,
+    node,
+    rules_node,
+    service,
+    services_lab,
+    vip,
+)
 from integration.test_rollback import become, roll_back, who
 
 __all__ = ["module_server", "node", "rules_node", "services_lab"]
 
 # Longer than any run takes on a busy machine, for what must not go back while a test looks at it.
-LONG = 600
+LONG = 6000
 in_one_mode = pytest.mark.parametrize("node", ["nftables"], indirect=True)
 
 
-def until(true: Callable[[], bool], seconds: float = 60) -> None:
+def until(true: Callable[[], bool], seconds: float = 300) -> None:
     """Waits for a condition."""
     deadline = time.monotonic() + seconds
     while not true():
@@ -45,16 +54,24 @@ def waits(node: ServicesNode) -> bool:
     return (node.state_dir / "confirm.json").exists()
 
 
-def watchers(node: ServicesNode) -> list[int]:
+def watchers(module_server: ModuleServer) -> list[int]:
     """The processes that wait on the node: forks of the server that runs modules, adopted by it (nginx is, too)."""
-    server = Path(f"/proc/{node.server.pid}")
+    server = Path(f"/proc/{module_server.pid}")
     found = []
-    for pid in (server / f"task/{node.server.pid}/children").read_text().split():
+    for pid in (server / f"task/{module_server.pid}/children").read_text().split():
         with contextlib.suppress(OSError):  # it has just ended
             # One that has ended and was not asked for yet has no command line.
             if Path(f"/proc/{pid}/cmdline").read_bytes() == (server / "cmdline").read_bytes():
                 found.append(int(pid))
     return found
+
+
+@pytest.fixture(autouse=True)
+def nobody_stays(module_server: ModuleServer) -> Iterator[None]:
+    """Whoever waits after a test that failed is ended."""
+    yield
+    for pid in watchers(module_server):
+        os.kill(pid, signal.SIGKILL)
 
 
 def let_time_pass(node: ServicesNode) -> None:
@@ -83,7 +100,7 @@ def test_a_change_that_nobody_confirms_goes_back(node: ServicesNode) -> None:
     # Confirmed, it stays; a repair and a run that changes nothing wait for nobody.
     token = node.run(confirm_seconds=LONG)["confirm_token"]
     assert confirm(node, token)["changed"]
-    until(lambda: not watchers(node))
+    until(lambda: not watchers(node.server))
     assert (node.run(confirm_seconds=LONG)["confirm_token"], waits(node)) == ("", False)
     node.sh("nft flush ruleset")
     for tool in ("iptables-legacy", "ip6tables-legacy"):
@@ -126,7 +143,7 @@ def test_a_killed_change_goes_back_at_once(rules_node: ServicesNode) -> None:
 def test_if_who_waits_is_killed_the_next_run_goes_back(node: ServicesNode) -> None:
     become(node, "pod-a1")
     become(node, "pod-b1", confirm_seconds=LONG)
-    for pid in watchers(node):
+    for pid in watchers(node.server):
         os.kill(pid, signal.SIGKILL)
     let_time_pass(node)
     shown = node.check()
