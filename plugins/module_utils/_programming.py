@@ -33,6 +33,7 @@ class WaitsError(ServicenetError):
 
 # How often whoever waits for a confirmation looks, and how often it tries to go back where that is refused.
 LOOK_SECONDS = 0.2
+TRY_AGAIN_SECONDS = 1
 ATTEMPTS = 600
 # These two write the same tables, so that the rules of the one are gone as soon as those of the other are there.
 _ONE_TABLE = {"nftables", "userspace"}
@@ -200,9 +201,9 @@ def _watch(params: dict[str, Any], makers: Makers, run: Runner, token: str) -> N
         if (change.until or not _being_made(params)) and change.until <= time.time():
             try:
                 go_back(params, makers, run, token)
-            except ServicenetError:
+            except (Exception, SystemExit):  # noqa: BLE001 - nobody else would try again; a tool may be missing
                 refusals += 1
-        time.sleep(LOOK_SECONDS)
+        time.sleep(TRY_AGAIN_SECONDS if refusals else LOOK_SECONDS)
 
 
 def _being_made(params: dict[str, Any]) -> bool:

@@ -133,8 +133,8 @@ def test_a_killed_change_goes_back_at_once(rules_node: ServicesNode) -> None:
     rules_node.give(service("web", 10, {"pod-b1": "ready"}))
     rules_node.fault("after", transactions)
     assert "killed" in rules_node.start(confirm_seconds=LONG).wait()
-    rules_node.heal()
     until(lambda: not waits(rules_node))
+    rules_node.heal()
     assert who(rules_node) == {"pod-a1"}
     assert rules_node.run()["held"]
 
@@ -190,8 +190,8 @@ def test_a_refused_change_waits_for_nobody(rules_node: ServicesNode) -> None:
     rules_node.give(service("web", 10, {"pod-b1": "ready"}))
     rules_node.fault("refuse", 1, "the kernel is out of memory today")
     assert "out of memory" in rules_node.fail(confirm_seconds=LONG)
-    rules_node.heal()
     until(lambda: not waits(rules_node))
+    rules_node.heal()
     assert who(rules_node) == {"pod-a1"}
     assert rules_node.run()["changed"]
     assert set(rules_node.probe("pod", vip(10))) == {"pod-b1:8080"}
