@@ -25,8 +25,11 @@ DNS={GATEWAY}
 IPv6AcceptRA=no
 LinkLocalAddressing=no
 """
-# Of the devices, the uplink alone is NetworkManager's; and no unit but NetworkManager writes /etc/resolv.conf.
-ONLY_UPLINK = "[main]\nno-auto-default=*\n\n[keyfile]\nunmanaged-devices=except:interface-name:eth0\n"
+# The uplink alone is NetworkManager's. It writes /etc/resolv.conf itself, although the program resolvconf of
+# systemd-resolved is installed.
+ONLY_UPLINK = (
+    "[main]\nno-auto-default=*\nrc-manager=symlink\n\n[keyfile]\nunmanaged-devices=except:interface-name:eth0\n"
+)
 CONNECTION = f"""\
 [connection]
 id=uplink

@@ -78,10 +78,15 @@ class BootedNode(Node):
 
 
 class Machine(Ground):
-    """Boots on entry; `power_off` and `boot` do it again."""
+    """Boots on entry; `power_off` and `boot` do it again.
 
-    def __init__(self, prefix: str | None = None) -> None:
+    :param device: the name of one device more, which is there at each boot and leads nowhere: it stands for a dummy
+        device where this machine's kernel has none.
+    """
+
+    def __init__(self, prefix: str | None = None, device: str = "") -> None:
         super().__init__(prefix)
+        self._device = device
         self.node = BootedNode(NAME, self.ns(NAME), self.directory, (ADDRESS,), (POD_CIDR,), "zone-1")
         self._root = debian_root()
         self._disk = 0
@@ -90,7 +95,7 @@ class Machine(Ground):
     def build(self) -> None:
         """Pods, the world outside, the disk; then the first boot."""
         self._exchange.mkdir()
-        for place in ("outside", *PODS):
+        for place in ("outside", "nowhere", *PODS):
             self.add(place, router=place == "outside")
         self._start_disk()
         self.boot()
@@ -116,6 +121,8 @@ class Machine(Ground):
         self.ip(NAME, "link set eth0 down")
         routes = [f"route add {cidr} via {ADDRESS}" for cidr in (POD_CIDR, SERVICE_CIDR)]
         self.ip("outside", f"addr add {GATEWAY}/24 dev eth0", *routes)
+        if self._device:
+            self.wire("nowhere", "eth0", NAME, self._device)
         for number, (pod, address) in enumerate(PODS.items(), 1):
             device, gateway = f"pod{number}", POD_CIDR.replace("0/24", "1")
             self.wire(pod, "eth0", NAME, device)
@@ -162,8 +169,8 @@ class Machine(Ground):
         kill_and_wait([self.node.holder])
         self._wait(lambda: started(self.node.holder) is None, "the end of systemd")
         remove_cgroup(self.prefix)
-        for place in ("outside", *PODS):
-            self.ip(place, "link del eth0")
+        for place in ("outside", *PODS, *(["nowhere"] if self._device else [])):
+            sh("ip", "-n", self.ns(place), "link", "del", "eth0", check=False)  # gone, if the machine removed its end
         sh("ip", "netns", "del", self.ns(NAME))
 
     def reboot(self) -> None:
