@@ -39,7 +39,8 @@ options:
     description:
       - Tell as well where one packet goes, the first of a new flow. The rules that were read back from the kernel are
         walked as the kernel walks them; those of other programs are not looked at.
-      - It works in the modes V(iptables) and V(nftables).
+      - In the mode V(userspace) the way goes on through the proxy; every endpoint sees the node there, which counts as
+        masqueraded.
     type: dict
     suboptions:
       source:
@@ -195,7 +196,9 @@ explanation:
       description: The service port whose frontend the destination is, empty if the applied snapshot has none.
       type: str
     verdict:
-      description: V(endpoint), V(reject), V(drop), V(none) if no rule of this collection takes it, or V(mixed).
+      description: >-
+        V(endpoint), V(reject), V(drop), V(none) if no rule of this collection takes it,
+        V(closed) if a proxy without endpoints accepts and ends it, or V(mixed).
       type: str
     outcomes:
       description:

@@ -24,7 +24,9 @@ ENDPOINT = "endpoint"
 # No rule of ours takes it: it goes on to the address that it was sent to.
 NONE = "none"
 MIXED = "mixed"
-VERDICTS = (ENDPOINT, REJECT, DROP, NONE)
+# A proxy without endpoints accepts the connection and ends it.
+CLOSED = "closed"
+VERDICTS = (ENDPOINT, REJECT, DROP, NONE, CLOSED)
 
 
 class Packet(NamedTuple):

@@ -33,7 +33,7 @@ _COMMENT = re.compile(r' comment "[^"]*"\Z')
 _MARK = re.compile(r"meta mark (?:& (0x[0-9a-f]+) == (0x[0-9a-f]+)|set meta mark ([|&]) (0x[0-9a-f]+))(?: |\Z)")
 _MASQUERADE = re.compile(r"masquerade(?: fully-random)?\Z")
 _DNAT = re.compile(r"dnat ip6? to (.+) map @(\S+)\Z")
-_CONNECTION = re.compile(r"ct (?:state (new)|status (dnat))(?: |\Z)")
+_CONNECTION = re.compile(r"ct (?:state (new)|status (dnat)|status & dnat (!=) dnat)(?: |\Z)")
 _GO = re.compile(r"(jump|goto) (\S+)\Z")
 # What of a packet a rule looks at, as far as a value or the name of a map or set follows.
 _FIELD = r"(?:ip6? [sd]addr|meta l4proto|(?:th|tcp|udp|sctp) dport|fib daddr type|iifname|numgen random mod \d+)"
@@ -145,7 +145,7 @@ class _Walk:
                     return
             elif connection:
                 left = left[connection.end() :]
-                if connection.group(2) and not state.translated:
+                if (connection.group(2) and not state.translated) or (connection.group(3) and state.translated):
                     yield weight, None, state
                     return
             elif key:
