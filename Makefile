@@ -31,6 +31,10 @@ check: ## Run the linters and the unit tests, less than two minutes
 test: peers ## Run every level of tests; this is what CI does
 	@$(in_venv) exec python tests/run.py lint unit sanity integration boot conformance -- $(ARGS)
 
+.PHONY: docs
+docs: ## Make docs/reference anew of the documentation in the code
+	@$(in_venv) exec python tests/pages/reference.py
+
 .PHONY: molecule
 molecule: peers ## Run every scenario of molecule, each in its whole sequence
 	@$(in_venv) exec python tests/run.py molecule -- --durations=0 $(ARGS)
