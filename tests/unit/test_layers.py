@@ -11,6 +11,7 @@ so a breach is a fault even where everything still works.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -402,3 +403,13 @@ def test_allowed_imports_are_no_breach(tmp_path: Path) -> None:
         path.write_text(text)
     plugins = Plugins(tmp_path / "plugins")
     assert [breach for rule in RULES for breach in rule(plugins)] == []
+
+
+def test_the_architecture_page_has_every_rule_and_names_what_is_there(checkout: Path) -> None:
+    page = (checkout / "docs" / "architecture.md").read_text()
+    assert [rule.__name__ for rule in RULES if f"- {rule.__doc__}\n" not in page] == []
+    shown = page + (checkout / "docs" / "images" / "architecture.svg").read_text()
+    utils = checkout / "plugins" / "module_utils"
+    named = set(re.findall(r"(?<![\w/])_[a-z]+(?:_\*)?(?:\.py)?\b", shown))
+    assert {"_core", "_node", "_cluster", "_agent"} <= named
+    assert [name for name in sorted(named) if not list(utils.glob(f"{name.rstrip('_')}*"))] == []
