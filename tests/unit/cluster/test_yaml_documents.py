@@ -82,7 +82,8 @@ def test_values(text: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("[" * 100_000 + "]" * 100_000, "nested deeper"),
+        # PyYAML 6.0.4 has a limit of its own.
+        ("[" * 100_000 + "]" * 100_000, "nested deeper|maximum nesting depth"),
         ("- " * 100_000, "nested deeper"),
         ("a: &a [*a]", "without its anchor"),
         ("a: 1\na: 2", "the key 'a' twice"),
