@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +29,43 @@ def build(checkout: Path, place: Path) -> Path:
     subprocess.run([galaxy, "collection", "build", source, "--output-path", place], check=True, capture_output=True)
     (built,) = place.glob("kubenode-servicenet-*.tar.gz")
     return built
+
+
+class Installed:
+    """An archive, installed with nothing else of the project there.
+
+    :param place: a directory to install it below, and to run playbooks in.
+    :param programs: where `ansible-galaxy` and `ansible-playbook` are.
+    """
+
+    def __init__(self, archive: Path, place: Path, programs: Path) -> None:
+        self.place, self.programs = place, programs
+        collections = place / "collections"
+        path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+        # ansible-galaxy installs nothing that it finds in any of its paths.
+        self.environment = os.environ | {
+            "ANSIBLE_COLLECTIONS_PATH": str(collections),
+            "ANSIBLE_NOCOLOR": "1",
+            "PATH": path,
+        }
+        install = ["collection", "install", "--offline", "-p", str(collections), str(archive)]
+        subprocess.run([programs / "ansible-galaxy", *install], env=self.environment, check=True, capture_output=True)
+
+    def play(self, name: str, inventory: Path, *options: str) -> dict[str, int]:
+        """Runs a playbook by its full name; how many tasks changed something, by host."""
+        done = subprocess.run(
+            [self.programs / "ansible-playbook", f"--inventory={inventory}", *options, f"kubenode.servicenet.{name}"],
+            cwd=self.place,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise AssertionError(f"the playbook {name} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        changed = re.findall(r"^(node-\S+) .* changed=(\d+)", done.stdout, re.MULTILINE)
+        return {host: int(times) for host, times in changed}
 
 
 def environment(checkout: Path, name: str) -> Path | None:

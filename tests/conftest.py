@@ -11,8 +11,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from collection_tree import cache_directory, collections_path
 from hypothesis import settings
+
+# ansible-test has pytest settings of its own, which do not say where tests share code.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from collection_tree import cache_directory, collections_path
+from matrix.table import line, pytest_terminal_summary
+
+__all__ = ["line", "pytest_terminal_summary"]
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 

@@ -7,17 +7,15 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
 import pytest
-from built_collection import build
+from built_collection import Installed, build
 from lab.cluster import MANIFESTS, Lab
 
-GALAXY = Path(sys.executable).parent / "ansible-galaxy"
 PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 
 
@@ -36,11 +34,7 @@ def test_the_archive_holds_what_is_needed_and_no_more(archive: Path) -> None:
 
 def test_the_installed_collection_programs_nodes(archive: Path, tmp_path: Path) -> None:
     """`site` twice, `verify` and `cleanup` by their full names, with nothing else of the repository there."""
-    collections = tmp_path / "collections"
-    # ansible-galaxy installs nothing that it finds in any of its paths.
-    environment = os.environ | {"ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_NOCOLOR": "1"}
-    install = [GALAXY, "collection", "install", "--offline", "-p", collections, archive]
-    subprocess.run(install, env=environment, check=True, capture_output=True)
+    installed = Installed(archive, tmp_path, Path(sys.executable).parent)
     variables = [
         "--extra-vars=cluster_snapshot_source=manifests",
         f'--extra-vars={{"cluster_snapshot_manifests": ["{MANIFESTS}"], "service_proxy_pod_cidrs": ["10.128.0.0/9"]}}',
@@ -48,25 +42,10 @@ def test_the_installed_collection_programs_nodes(archive: Path, tmp_path: Path) 
     ]
     with Lab() as lab:
         inventory = lab.inventory()
-
-        def play(name: str) -> list[int]:
-            """How many tasks changed something, on each node."""
-            done = subprocess.run(
-                [PLAYBOOK, f"--inventory={inventory}", *variables, f"kubenode.servicenet.{name}"],
-                cwd=tmp_path,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert done.returncode == 0, done.stdout + done.stderr
-            return [int(times) for times in re.findall(r"^node-\S+ .* changed=(\d+)", done.stdout, re.MULTILINE)]
-
-        assert 0 not in play("site")
-        assert play("site") == [0, 0]
-        play("verify")
-        play("cleanup")
+        assert 0 not in installed.play("site", inventory, *variables).values()
+        assert installed.play("site", inventory, *variables) == {"node-a": 0, "node-b": 0}
+        installed.play("verify", inventory, *variables)
+        installed.play("cleanup", inventory, *variables)
         for node in lab.nodes.values():
             assert "SERVICENET" not in node.run(["iptables-save"]).stdout
 
