@@ -60,7 +60,7 @@ def servers(node: ServicesNode) -> set[str]:
 def everything(node: ServicesNode) -> tuple[Any, ...]:
     """All that the mode may touch, of whoever."""
     sets = sorted(node.sh("ipset save").splitlines())
-    return servers(node), sets, node.rules(), node.sysctls(), node.sh("ip -o address")
+    return servers(node), sets, node.rules(), node.sysctls(), sorted(node.sh("ip -o address").splitlines())
 
 
 def test_it_serves_and_a_second_run_changes_nothing(node: ServicesNode) -> None:
@@ -121,3 +121,43 @@ def test_one_changed_endpoint_is_its_own_operations(node: ServicesNode) -> None:
     }
     assert servers(node) ^ before == new
     assert set(node.probe("pod", vip(11), count=16)) == {"pod-a2:9090", "pod-b1:9090"}
+
+
+def test_drift_is_told_and_repaired(node: ServicesNode) -> None:
+    """Whatever somebody does to what is ours; what is somebody else's stays as it is."""
+    node.give(*ALL)
+    node.run()
+    good = everything(node)
+    for command in (
+        f"ipvsadm -d -t {vip(10)}:80 -r 10.128.0.11:8080",
+        f"ipvsadm -a -u {vip(11)}:80 -r 10.128.9.9:53 -m",
+        f"ipset del SERVICENET-REJECT-4 {vip(12)},tcp:80",
+        "iptables-legacy -t mangle -F SERVICENET-IPVS-PRE",
+        f"ip address delete {vip(13)}/32 dev servicenet0",
+    ):
+        node.sh(command)
+    altered = everything(node)
+    shown = node.check()
+    assert everything(node) == altered
+    result = node.run(_ansible_diff=True)
+    assert (shown["drift"], shown["diff"]) == (result["drift"], result["diff"])
+    named = {"shop/web:tcp", "shop/api:udp", "shop/empty:tcp", "shop/local:tcp", "shop/local:udp", "(common rules)"}
+    assert set(result["drift"]) == named
+    assert everything(node) == good
+    assert not node.run()["changed"]
+
+
+def test_info_tells_what_the_kernel_holds(node: ServicesNode) -> None:
+    node.give(*ALL)
+    node.run()
+    node.sh(f"ipvsadm -d -t {vip(11)}:80 -r 10.128.0.12:9090")
+    arguments = {"state_dir": str(node.state_dir), "services": ["shop/api", "shop/local"]}
+    told = node.start_module("service_rules_info", arguments).wait()
+    assert told["mode"] == "ipvs"
+    assert told["drift"] == ["shop/api:tcp"]
+    found = {(one["address"], one["protocol"]): one for one in told["frontends"] if one["ip_family"] == "ipv4"}
+    both = [{"address": address, "port": 8080} for address in ("10.128.0.11", "10.129.0.11")]
+    assert found[BALANCER, "tcp"]["backends"] == both
+    assert found["node port", "udp"]["backends"] == both
+    assert found[vip(11), "udp"]["backends"] == [{"address": "10.128.0.12", "port": 9090}]
+    assert (vip(11), "tcp") not in found

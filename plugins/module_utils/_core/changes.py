@@ -24,7 +24,9 @@ COMMON = "(common rules)"
 # Addresses without the length of a prefix, numbers and words.
 _WORD = re.compile(r"[0-9A-Za-z:.]+")
 # The containers of node ports, in any mode.
-_NODE_PORTS = re.compile(r"nodeport|SERVICENET-NP-")
+_NODE_PORTS = re.compile(r"nodeport|SERVICENET-NP-|/set/NP|/-/")
+# The containers of the mode ipvs, whose names say all: their contents are weights and the like.
+_TELLING = re.compile(r"\d/(address|real|server|set)/")
 PROTOCOL_NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 
 
@@ -129,7 +131,9 @@ class _Named:
     def owners(self, container: str, text: str) -> list[str]:
         """The names; of the ports of an address those alone that are named as well, if any is."""
         # FAMILY/KIND/KEY of rules; KIND/KEY of what else a mode has.
-        kind = container.split("/", 2)[-2]
+        kind, key = container.split("/", 2)[-2:]
+        if _TELLING.match(container):
+            text = re.sub(r"\b(tcp|udp|sctp):", r"\1 ", key)
         # The maps of endpoints have the protocol in their names alone.
         words = set(_WORD.findall(f"{kind} {text}"))
         found = [one for word in words for one in self._by_address.get(word, ())]

@@ -56,7 +56,9 @@ def module_options(mode: str, options: dict[str, Any], args: argparse.Namespace)
         "run_dir": str(scratch / "run"),
     }
     if mode == "iptables":
-        given |= {"localhost_nodeports": options.get("localhost_nodeports", True), "variant": args.variant}
+        given["localhost_nodeports"] = options.get("localhost_nodeports", True)
+    if mode in ("iptables", "ipvs"):
+        given["variant"] = args.variant
     return {name: value for name, value in given.items() if value is not None}
 
 

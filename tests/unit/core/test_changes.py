@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import changes, snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.iptables import IptablesCompiler
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs import IpvsCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.nftables import NftablesCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView, resolve
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Settings
@@ -89,6 +90,27 @@ def test_rules_in_another_order_are_nobodys() -> None:
 )
 def test_an_element_that_somebody_added_is_of_whom_it_names(kind: str, key: str, whose: list[str]) -> None:
     assert changes.concerned({f"4/{kind}/{key}": key}, RULES, NftablesCompiler(SETTINGS)) == whose
+
+
+@pytest.mark.parametrize(
+    ("container", "held", "whose"),
+    [
+        ("4/real/any/tcp/10.96.0.10/443/10.128.9.9/1", 1, ["shop/web:p443"]),
+        ("4/real/any/tcp/10.96.0.10/443/10.128.0.1/8080", 7, ["shop/web:p443"]),
+        ("4/server/any/tcp/10.96.0.10/80", "wlc 0", ["shop/web:p80"]),
+        ("4/server/any/tcp/10.96.0.10/444", "rr 0", ["shop/web:p443", "shop/web:p80"]),
+        ("4/set/INT/10.96.1.10,tcp:80", None, ["shop/api:p80"]),
+        ("4/set/REJECT/10.96.1.10,tcp:80", "", ["shop/api:p80"]),
+        ("4/set/NP/tcp:30080", "mark 0x0", ["shop/web:p80"]),
+        ("4/server/pod/tcp/-/30080", "rr 0", ["shop/web:p80"]),
+        ("4/address/10.96.1.10", False, ["shop/api:p80"]),
+        ("4/address/10.96.1.11", True, [changes.COMMON]),
+        ("4/server/stray/tcp/-/0x5e000001", "rr 0", [changes.COMMON]),
+        ("4/chain/mangle/SERVICENET-IPVS-PRE", (), [changes.COMMON]),
+    ],
+)
+def test_containers_of_ipvs_are_of_whom_their_names_tell(container: str, held: Any, whose: list[str]) -> None:
+    assert changes.concerned({container: held}, RULES, IpvsCompiler(SETTINGS)) == whose
 
 
 def test_a_container_that_nobody_wants_is_common() -> None:
