@@ -17,7 +17,7 @@ from typing import Any
 
 from ._core import ipvs_changes, ipvs_live, ipvs_objects, ipvs_options, ipvs_rules
 from ._core.errors import NetlinkError, OptionError, ToolError
-from ._core.ipvs import IpvsCompiler, IpvsOptions
+from ._core.ipvs import BY_SOURCE, IpvsCompiler, IpvsOptions
 from ._core.ipvs_changes import DEVICE, HOLDER, IPSET, IPVS, MAKE_DEVICE, REMOVE_DEVICE, Marks, Part
 from ._core.ipvs_held import FAMILIES, Held, Kernel, held
 from ._core.live import LiveFrontend
@@ -74,6 +74,7 @@ class IpvsMode:
         if not full:
             return [], warnings
         schedulers = ipvs_options.schedulers_of(rules, default)
+        schedulers |= {BY_SOURCE} if any(entry.affinity for entry in rules) else set()
         families = self.settings.view.families
         lacking = ipvs_preflight.lacking(self._run, schedulers, families, self.iptables_variant, load)
         return lacking, warnings

@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from uml.machine import has_ip_vs
 
 from conformance.packets import deviations
 from conformance.packets.packet_lab import PacketLab
@@ -32,6 +33,8 @@ VARIANTS = {
     "nftables": ("nftables", "", "nft"),
     "userspace": ("userspace", "", "nft"),
 }
+if has_ip_vs():  # elsewhere test_packets_in_uml.py replays them
+    VARIANTS["ipvs"] = ("ipvs", "--variant legacy", "ipset")
 ITEMS = [pytest.param(variant, name, id=f"{variant}-{name}") for variant in VARIANTS for name in case_names(["*"])]
 
 

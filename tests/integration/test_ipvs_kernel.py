@@ -66,7 +66,7 @@ def test_servers_are_made_and_read(ipvs: Ipvs) -> None:
         "-a -t 10.96.0.10:80 -r 10.128.0.2:8081 -m -w 5",
         "-A -u [fd00:10:96::a]:53 -s wrr -p 600",
         "-a -u [fd00:10:96::a]:53 -r [fd80::1]:5353 -m -w 1",
-        "-A -f 1577058321 -6 -s sh -p 10800",
+        "-A -f 1577058321 -6 -s sh -p 10800 -b sh-fallback",
         "-a -f 1577058321 -6 -r [fd80::1]:8443 -m -w 1",
     }
     assert before <= listed()

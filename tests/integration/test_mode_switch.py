@@ -43,21 +43,44 @@ WEB = service("web", 10, {"pod-a1": "ready", "pod-b1": "ready"}, stream=True, no
 class Switch:
     """A node, and runs of any mode on it."""
 
-    def __init__(self, node: ServicesNode) -> None:
-        self.node = node
+    def __init__(self, node: ServicesNode, modes: dict[str, Variant]) -> None:
+        self.node, self.modes = node, modes
 
     def run(self, mode: str, **options: Any) -> dict[str, Any]:
         """A run of a mode's module that must succeed."""
-        arguments = self.node.arguments(**MODES[mode].options, **options)
+        arguments = self.node.arguments(**self.modes[mode].options, **options)
         result = self.node.start_module(f"{mode}_services", arguments).wait()
         assert not result.get("failed"), result["msg"]
         return result
+
+    def under_load(self, old: str, new: str) -> None:
+        """From one mode to another while connections come and go: none fails, and those that were there stay."""
+        node = self.node
+        node.give(WEB)
+        self.run(old)
+        both = [(vip(10), 80), (vip(10, 6), 80)]
+        inside = Traffic(node, "pod-a3", tcp=both, streams=[(vip(10, family), STREAM) for family in (4, 6)] * 3)
+        outside = Traffic(node, "ext", tcp=[("198.18.1.1", 30080), ("fd98:1::1", 30080)])
+        try:
+            assert set(node.probe("host", vip(10), count=32)) == {"pod-a1:8080", "pod-b1:8080"}
+            assert self.run(new)["changed"]
+            assert self.run(old, state="absent")["changed"]
+            assert set(node.probe("host", vip(10), count=32)) == {"pod-a1:8080", "pod-b1:8080"}
+        finally:
+            reports = {"inside": inside.end(), "outside": outside.end()}
+        for place, report in reports.items():
+            for kind, tally in report.items():
+                assert tally["failed"] == [], (place, kind)
+                assert sum(tally["who"].values()) >= (6 if kind == "streams" else 10), (place, kind)
+        # Both again, as a resync does it: nothing is left to do.
+        assert not self.run(new)["changed"]
+        assert not self.run(old, state="absent")["changed"]
 
 
 @pytest.fixture
 def switch(services_lab: ServicesLab, module_server: ModuleServer, tmp_path: Path) -> Iterator[Switch]:
     """A node without any rules; in the end it has none again."""
-    made = Switch(ServicesNode(services_lab, module_server, VARIANTS["nftables"], tmp_path))
+    made = Switch(ServicesNode(services_lab, module_server, VARIANTS["nftables"], tmp_path), MODES)
     yield made
     for mode in MODES:
         made.run(mode, state="absent")
@@ -73,23 +96,4 @@ def test_every_pair_is_in_the_documentation(checkout: Path) -> None:
 def test_connections_survive_a_switch(switch: Switch, old: str, new: str) -> None:
     if shutil.which("iptables-nft") is None:
         pytest.skip("there is no iptables-nft on this machine")
-    node = switch.node
-    node.give(WEB)
-    switch.run(old)
-    both = [(vip(10), 80), (vip(10, 6), 80)]
-    inside = Traffic(node, "pod-a3", tcp=both, streams=[(vip(10, family), STREAM) for family in (4, 6)] * 3)
-    outside = Traffic(node, "ext", tcp=[("198.18.1.1", 30080), ("fd98:1::1", 30080)])
-    try:
-        assert set(node.probe("host", vip(10), count=32)) == {"pod-a1:8080", "pod-b1:8080"}
-        assert switch.run(new)["changed"]
-        assert switch.run(old, state="absent")["changed"]
-        assert set(node.probe("host", vip(10), count=32)) == {"pod-a1:8080", "pod-b1:8080"}
-    finally:
-        reports = {"inside": inside.end(), "outside": outside.end()}
-    for place, report in reports.items():
-        for kind, tally in report.items():
-            assert tally["failed"] == [], (place, kind)
-            assert sum(tally["who"].values()) >= (6 if kind == "streams" else 10), (place, kind)
-    # Both again, as a resync does it: nothing is left to do.
-    assert not switch.run(new)["changed"]
-    assert not switch.run(old, state="absent")["changed"]
+    switch.under_load(old, new)

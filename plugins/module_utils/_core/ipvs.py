@@ -39,6 +39,8 @@ OUTSIDE = "outside"
 HOST = "host"
 POD = "pod"
 STRAY = "stray"
+# The scheduler that sends a client to the same endpoint always, without remembering it.
+BY_SOURCE = "sh"
 
 # What an entry of a set holds besides itself: a mark, that of a server that masquerades, or nothing.
 MARKED = "marked"
@@ -175,7 +177,11 @@ class _Made:
 
     def _server(self, entry: PortRules, frontend: Frontend, role: str, target: Target) -> None:
         key = (role, entry.protocol.lower(), frontend.address or "-", str(frontend.port))
-        self.program[container(entry.family, "server", *key)] = server_content(self.asked.scheduler, entry.affinity)
+        content = server_content(self.asked.scheduler, entry.affinity)
+        if role != ANY and entry.affinity:
+            # Where the kernel remembers the client of a marked server, it does not translate the port.
+            content = server_content(BY_SOURCE, 0)
+        self.program[container(entry.family, "server", *key)] = content
         for backend in target.backends:
             name = container(entry.family, "real", *key, backend.address, str(backend.port))
             self.program[name] = self.asked.weight(backend)

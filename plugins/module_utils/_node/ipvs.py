@@ -29,6 +29,9 @@ SVC_AF, SVC_PROTOCOL, SVC_ADDR, SVC_PORT, SVC_FWMARK, SVC_SCHED, SVC_FLAGS, SVC_
 DEST_ADDR, DEST_PORT, DEST_METHOD, DEST_WEIGHT, DEST_UPPER, DEST_LOWER, DEST_ACTIVE, DEST_INACTIVE = range(1, 9)
 DEST_FAMILY = 11
 PERSISTENT = 0x1
+# Schedulers that go by the client's address, and the flag that has them pass over real servers of the weight 0.
+HASHING = ("sh", "mh")
+FALLBACK = 0x8
 # The kernel shows more flags than may be set: the mask names those that are ours to set.
 FLAGS_MASK = 0xFFFFFFFF
 METHOD_MASK = 0x7
@@ -70,9 +73,10 @@ def _settings(operation: Operation) -> list[bytes]:
     family = operation.server.family
     # The kernel takes the mask of IPv4 in network order, and the length of IPv6's prefix as a number.
     netmask = b"\xff" * 4 if family == 4 else LONG.pack(128)
+    flags = (PERSISTENT if operation.persistent else 0) | (FALLBACK if operation.scheduler in HASHING else 0)
     return [
         attribute(SVC_SCHED, operation.scheduler.encode() + b"\0"),
-        attribute(SVC_FLAGS, FLAGS.pack(PERSISTENT if operation.persistent else 0, FLAGS_MASK)),
+        attribute(SVC_FLAGS, FLAGS.pack(flags, FLAGS_MASK)),
         attribute(SVC_TIMEOUT, LONG.pack(operation.persistent)),
         attribute(SVC_NETMASK, netmask),
     ]

@@ -81,6 +81,12 @@ def test_a_node_port_is_found_by_a_mark_and_masqueraded() -> None:
     }
 
 
+def test_a_marked_server_finds_the_endpoint_of_a_client_by_its_address() -> None:
+    program = compiled(rules(CLUSTER, NODE, affinity=600))
+    assert program["4/server/any/tcp/10.96.0.1/80"] == "rr 600"
+    assert program["4/server/host/tcp/-/30001"] == "sh 0"
+
+
 def test_policy_local_sends_the_outside_to_a_server_of_its_own() -> None:
     assert compiled(rules(BALANCER, NODE, external=LOCAL, local=True)) == {
         "4/address/198.19.1.1": True,

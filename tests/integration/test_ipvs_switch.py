@@ -1,0 +1,43 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Into the mode ipvs and out of it, as test_mode_switch.py does it with the other modes; see test_in_uml.py. The kernel
+of User Mode Linux has no nftables for IPv4 and IPv6, so the other mode is iptables there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from integration.services_lab import (
+    IPVS,
+    VARIANTS,
+    ModuleServer,
+    ServicesLab,
+    ServicesNode,
+    module_server,
+    services_lab,
+)
+from integration.test_mode_switch import Switch
+from uml.machine import has_ip_vs
+
+__all__ = ["module_server", "services_lab"]
+pytestmark = pytest.mark.skipif(not has_ip_vs(), reason="this kernel has no ip_vs")
+
+MODES = {"iptables": VARIANTS["iptables-legacy"], "ipvs": IPVS}
+
+
+@pytest.fixture
+def switch(services_lab: ServicesLab, module_server: ModuleServer, tmp_path: Path) -> Iterator[Switch]:
+    """A node without any rules; in the end it has none again."""
+    made = Switch(ServicesNode(services_lab, module_server, IPVS, tmp_path), MODES)
+    yield made
+    made.run("iptables", state="absent")
+    made.run("ipvs", state="absent")
+
+
+@pytest.mark.parametrize(("old", "new"), [("iptables", "ipvs"), ("ipvs", "iptables")])
+def test_connections_survive_a_switch(switch: Switch, old: str, new: str) -> None:
+    switch.under_load(old, new)
