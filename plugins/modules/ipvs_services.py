@@ -104,6 +104,17 @@ drift:
   type: list
   elements: str
   returned: success
+held:
+  description:
+    - At what the node is held, why, until when, and what releases it; empty if it is not. A node that is held gets
+      nothing newer.
+  type: str
+  returned: O(state=present)
+confirm_token:
+  description:
+    - What M(kubenode.servicenet.service_confirm) needs to confirm the change, empty if nothing waits.
+  type: str
+  returned: O(state=present)
 full_pass:
   description: Whether everything was compiled, and not only what changed.
   type: bool
