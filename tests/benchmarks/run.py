@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("services", "nftables", "dns", "snapshot", "endpoints")
+NAMES = ("services", "nftables", "dns", "snapshot", "endpoints", "latency")
 MODES = ("iptables-nft", "iptables-legacy", "nftables")
 PUBLISH = ["--publish", str(HERE.parent.parent / "docs")]
 ALL = [
