@@ -98,7 +98,7 @@ def test_a_cluster_with_controllers_of_its_own_is_left_alone(twin: ControlPlane)
     api.create_all([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}, node(), plain_service()])
     api.create_all([plain_pod(1)])
     try:
-        wait_until(lambda: bool(published(api)))
+        wait_until(lambda: bool(published(api)), 120)
         result = run(client_of(twin))
         assert (result["changed"], result["skipped_for_controller"]) == (False, True)
         assert "endpointslice-controller.k8s.io" in result["warnings"][0]
@@ -112,6 +112,20 @@ def test_a_cluster_with_controllers_of_its_own_is_left_alone(twin: ControlPlane)
         stop_controllers(twin)
         clear(api)
         twin.start_controllers()
+
+
+def test_real_controllers_are_recognised_before_they_have_written_anything(twin: ControlPlane) -> None:
+    stop_controllers(twin)
+    twin.start_controllers(lease=True)
+    client = client_of(twin)
+    try:
+        wait_until(lambda: bool(run(client)["own_controller"]), 120)
+        result = run(client)
+        assert (result["changed"], result["skipped_for_controller"]) == (False, True)
+        assert re.match(r"kube-controller-manager runs as \S", result["own_controller"][0])
+        assert len(result["own_controller"]) == 1, "there is a record already"
+    finally:
+        stop_controllers(twin)
 
 
 def test_a_lease_of_the_real_controllers_counts(plane: ControlPlane) -> None:

@@ -300,17 +300,18 @@ class ControlPlane(Claim):
         kill_and_wait([process.pid])
         process.wait()
 
-    def start_controllers(self, max_endpoints: int = 100) -> None:
+    def start_controllers(self, max_endpoints: int = 100, lease: bool = False) -> None:
         """Starts kube-controller-manager with the endpoint controllers alone.
 
         :param max_endpoints: of a slice.
+        :param lease: it holds one while it runs, as in a cluster; the next one then waits until that has expired.
         """
         self._processes["kube-controller-manager"] = self.spawn(
             "kube-controller-manager",
             peer("KUBE_CONTROLLER_MANAGER", "kube-controller-manager"),
             f"--controllers={CONTROLLERS}",
             f"--max-endpoints-per-slice={max_endpoints}",
-            "--leader-elect=false",
+            f"--leader-elect={str(lease).lower()}",
             "--secure-port=0",
             f"--kubeconfig={self.kubeconfig()}",
             "--kube-api-qps=200",
