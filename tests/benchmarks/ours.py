@@ -25,7 +25,8 @@ PAYLOAD = Path(__file__).resolve().parent / "payload.py"
 
 
 class Mode(NamedTuple):
-    """A mode that is measured: the name of the module, and the variant of iptables on its node."""
+    """A mode that is measured: the name of the module, the variant of iptables on its node, and kube-proxy's mode, ""
+    where it has none like it."""
 
     module: str
     variant: str
@@ -36,6 +37,7 @@ MODES = {
     "iptables-nft": Mode("iptables_services", "nft", "iptables"),
     "iptables-legacy": Mode("iptables_services", "legacy", "iptables"),
     "nftables": Mode("nftables_services", "nft", "nftables"),
+    "userspace": Mode("userspace_services", "nft", ""),
 }
 
 

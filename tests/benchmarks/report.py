@@ -26,7 +26,12 @@ DEEDS = {
     "empty": "Ansible's own ping module",
 }
 PLACES = ("first", "middle", "last")
-TOOLS = {"iptables-nft": "iptables-restore", "iptables-legacy": "iptables-restore", "nftables": "nft"}
+TOOLS = {
+    "iptables-nft": "iptables-restore",
+    "iptables-legacy": "iptables-restore",
+    "nftables": "nft",
+    "userspace": "nft",
+}
 
 
 def tables(runs: list[dict[str, Any]]) -> str:

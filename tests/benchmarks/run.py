@@ -8,6 +8,7 @@ make bench                                    services.py, with its own idea of 
 make bench ARGS="dns"                         names: zones, and CoreDNS with them beside its kubernetes plugin
 make bench ARGS="services --sizes 100x2 --no-peer"
 make bench ARGS="nftables 10000x2"            one mode at some sizes, into docs/performance.md: about five minutes
+make bench ARGS="userspace 2000x2"            the mode that kube-proxy has no longer, alone
 make bench ARGS="all"                         everything that stands there: more than an hour
 """
 
@@ -19,7 +20,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 NAMES = ("services", "nftables", "dns", "snapshot", "endpoints", "latency")
-MODES = ("iptables-nft", "iptables-legacy", "nftables")
+MODES = ("iptables-nft", "iptables-legacy", "nftables", "userspace")
 PUBLISH = ["--publish", str(HERE.parent.parent / "docs")]
 ALL = [
     *("--sizes", "100x2", "1000x2", "10000x2"),

@@ -45,6 +45,7 @@ from lab.claim import clean_exit
 from lab.control_plane import ControlPlane
 
 CONNECTIONS = 500
+BESIDE_KUBE_PROXY = [name for name, mode in MODES.items() if mode.peer]
 # A change of kube-proxy that took longer than this is not repeated.
 LONG = 20.0
 
@@ -55,7 +56,7 @@ def order(bed: Bed, mode: str, program: str, size: Size) -> list[str]:
     A map of nftables has no order: there it is that of the Services' names.
     """
     numbers = [vip(0), vip(size.services // 2), vip(size.services - 1)]
-    if mode == "nftables":
+    if mode in ("nftables", "userspace"):
         return numbers
     saved = subprocess.run(
         bed.on_node(f"iptables-{MODES[mode].variant}-save", "-t", "nat"), capture_output=True, text=True, check=True
@@ -174,7 +175,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
                 tell(f"{mode} {size}: ours")
                 entry = {"mode": mode, "size": size, "load": os.getloadavg()[0]}
                 entry["ours"] = measure_ours(mode, size, args.repeats)
-                if beside is not None:
+                if beside is not None and MODES[mode].peer:
                     tell(f"{mode} {size}: kube-proxy")
                     entry["peer"] = measure_peer(mode, beside[1], beside[0], args.peer_repeats, args.peer_limit)
                 results["measured"].append(entry)
@@ -187,7 +188,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=BESIDE_KUBE_PROXY)
     parser.add_argument("--sizes", nargs="+", type=Size.parse, default=[Size(100, 2), Size(1000, 2), Size(10000, 2)])
     parser.add_argument(
         "--nftables-sizes", nargs="*", type=Size.parse, default=[], help="more, for mode nftables alone"
