@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ._core import ipvs_changes, ipvs_live, ipvs_objects, ipvs_options, ipvs_rules
+from ._core import ipvs_changes, ipvs_drain, ipvs_live, ipvs_objects, ipvs_options, ipvs_rules
 from ._core.errors import NetlinkError, OptionError, ToolError
 from ._core.ipvs import BY_SOURCE, IpvsCompiler, IpvsOptions
 from ._core.ipvs_changes import DEVICE, HOLDER, IPSET, IPVS, MAKE_DEVICE, REMOVE_DEVICE, Marks, Part
+from ._core.ipvs_drain import Limit
 from ._core.ipvs_held import FAMILIES, Held, Kernel, held
 from ._core.live import LiveFrontend
 from ._core.passes import Changes, Program
@@ -29,15 +32,19 @@ from ._node import ipvs_preflight, service_addresses
 from ._node.ipset_tool import IpsetTool
 from ._node.iptables_tool import LEGACY, IptablesTool, detect, loaded_tables
 from ._node.ipvs import Ipvs
+from ._node.ipvs_drain_state import DrainState, now
+from ._node.ipvs_retire import carry_out
 from ._node.runner import Runner
 from ._runner import Step
 
 FRAME = ("sets", "chain")
+DRAIN = "what drains"
 
 
 class IpvsMode:
     """Implements ``_runner.Mode``.
 
+    :param drain: how long connections may go on where their endpoint is gone, and where that is remembered.
     :param wanted: the variant of iptables, "" to take that of the host.
     """
 
@@ -47,7 +54,9 @@ class IpvsMode:
         *("REJECT", "MARK", "MASQUERADE"),
     )
 
-    def __init__(self, settings: Settings, run: Runner, options: IpvsOptions, wanted: str = "") -> None:
+    def __init__(
+        self, settings: Settings, run: Runner, options: IpvsOptions, drain: tuple[int, DrainState], wanted: str = ""
+    ) -> None:
         self.settings = settings
         self.compiler = IpvsCompiler(settings, options)
         self.ipset = IpsetTool(run)
@@ -55,7 +64,10 @@ class IpvsMode:
         self._run, self._wanted = run, wanted
         self._variant = ""
         self._tools: dict[int, IptablesTool] = {}
-        self._held = Held({}, {}, frozenset(), frozenset())
+        self._drain_seconds, self._drain_state = drain
+        self._since: Program = {}
+        self._retiring: frozenset[str] = frozenset()
+        self._held = Held({}, {}, frozenset(), frozenset(), {})
 
     @property
     def iptables_variant(self) -> str:
@@ -71,6 +83,8 @@ class IpvsMode:
         """
         default = self.compiler.options.scheduler
         warnings = ipvs_options.warnings_of(rules, default)
+        if any("/address/" in name for name in self._held.program) and not service_addresses.has_device():
+            warnings.append(ipvs_preflight.NO_DEVICE)
         if not full:
             return [], warnings
         schedulers = ipvs_options.schedulers_of(rules, default)
@@ -106,7 +120,8 @@ class IpvsMode:
         devices = (service_addresses.DEVICE, service_addresses.LOOPBACK)
         kernel = Kernel(sets, servers, addresses, devices, chains)
         self._held = held(kernel, self.settings)
-        return dict(self._held.program)
+        self._since = self._drain_state.load()
+        return {**self._held.program, **self._since}
 
     def ours(self, program: Program) -> Program:
         """All of it, and the device."""
@@ -133,19 +148,36 @@ class IpvsMode:
         for name in [name for name in changes if name.split("/")[1] == "address"]:
             if name.split("/")[2] in self._held.elsewhere and changes[name][1] is not None:
                 del changes[name]
+        if not current:  # what is expected is asked for; what drains is so besides
+            for name, content in ipvs_drain.lingering({**self._held.program, **self._since}).items():
+                changes.setdefault(name, (None, content))
+            return changes
+        limit = Limit(now(), self._drain_seconds)
+        changes = ipvs_drain.with_leftovers(changes, current)
+        changes = ipvs_drain.graceful(changes, self._held.servers, self._since, limit)
+        self._retiring = ipvs_drain.retiring(changes, limit)
         return changes
 
     def steps(self, changes: Changes) -> list[Step]:
         """Sets and rules first, which do nothing as long as the sets are empty; see ``ipvs_changes`` for the rest."""
         marks = Marks(self.settings, self._held.marks, self._held.taken)
-        parts = ipvs_changes.plan(changes, marks)
+        parts = ipvs_changes.plan(changes, marks, self._retiring)
         return [
+            *self._drain(changes),
             *_steps([ipvs_changes.sets(changes, wanted=True)]),
             *self._chains(changes, wanted=True),
             *_steps(parts),
             *self._chains(changes, wanted=False),
             *_steps([ipvs_changes.sets(changes, wanted=False)]),
         ]
+
+    def _drain(self, changes: Changes) -> list[Step]:
+        """What is to be remembered of real servers that drain."""
+        changed = {name: new for name, (_old, new) in changes.items() if "/drain/" in name}
+        if not changed:
+            return []
+        after = {name: begin for name, begin in {**self._since, **changed}.items() if begin is not None}
+        return [Step(DRAIN, json.dumps(after), json.dumps(self._since))]
 
     def _chains(self, changes: Changes, wanted: bool) -> list[Step]:
         by_table: dict[tuple[int, str], dict[str, Change]] = {}
@@ -166,7 +198,7 @@ class IpvsMode:
 
     def test(self, step: Step) -> None:
         """iptables-restore --test, where the sets that rules name are there and it loads no table."""
-        if step.where in (IPSET, IPVS, DEVICE) or not self._held.program:
+        if step.where in (IPSET, IPVS, DEVICE, DRAIN) or not self._held.program:
             return
         tool = self.tool(6 if step.where.startswith("ip6") else 4)
         if tool.variant != LEGACY or step.text.splitlines()[0][1:] in loaded_tables(tool.family):
@@ -179,6 +211,8 @@ class IpvsMode:
             self._apply_ipset(step, undo)
         elif step.where == IPVS:
             self._apply_ipvs(step, lines, undo)
+        elif step.where == DRAIN:
+            self._drain_state.save(json.loads(step.undo if undo else step.text))
         elif step.where == DEVICE:
             _apply_addresses(lines)
         else:
@@ -200,7 +234,7 @@ class IpvsMode:
                 list(ipvs.attempt(operations))
                 return
             try:
-                ipvs.apply(operations)
+                carry_out(ipvs, operations)
             except NetlinkError as error:
                 list(ipvs.attempt([ipvs_objects.operation(line) for line in step.undo.splitlines()]))
                 raise ToolError([IPVS], error.code, str(error)) from error
@@ -253,6 +287,8 @@ def make_mode(params: dict[str, Any]) -> Callable[[Settings, Runner], IpvsMode]:
     options = IpvsOptions(params["ipvs_scheduler"], params["ipvs_local_fallback"])
 
     def make(settings: Settings, run: Runner) -> IpvsMode:
-        return IpvsMode(settings, run, options, "" if params["variant"] == "auto" else params["variant"])
+        state = DrainState(os.path.join(params["state_dir"], "ipvs_drain.json"))
+        drain = params["ipvs_drain_seconds"], state
+        return IpvsMode(settings, run, options, drain, "" if params["variant"] == "auto" else params["variant"])
 
     return make

@@ -18,7 +18,11 @@ description:
   - Every run reads what the kernel holds and changes only what differs: an endpoint that comes or goes is one
     operation.
   - Virtual servers of other programs stay untouched, and so do sets and rules that are not named after this collection.
-  - An endpoint that no Service has any more is removed at once, with its connections.
+  - An endpoint that no Service has any more takes no new connections. Those of TCP that it has go on until they end or
+    O(ipvs_drain_seconds) are over; the run after that removes it. UDP and SCTP go elsewhere at once.
+  - A Service may ask for a scheduler of its own with the annotation C(servicenet.kubenode.io/scheduler), and for
+    weights with C(servicenet.kubenode.io/weights), a list such as C(local=3, 10.129.0.0/16=2, 10.129.0.7=5).
+    Everything else has the weight 1. What is invalid is a warning.
 requirements:
   - a kernel with the modules ip_vs, ip_set and xt_set
   - ipset
@@ -32,7 +36,8 @@ options:
     default: auto
   ipvs_scheduler:
     description:
-      - How a virtual server chooses among its real servers. The kernel needs the module C(ip_vs_NAME).
+      - How a virtual server of a Service that asks for nothing else chooses among its real servers. The kernel needs
+        the module C(ip_vs_NAME).
     type: str
     choices: [rr, wrr, lc, wlc, lblc, lblcr, sh, dh, sed, nq, mh]
     default: rr
@@ -42,6 +47,33 @@ options:
         other nodes, as the ipvs mode of kube-proxy does.
     type: bool
     default: false
+  ipvs_drain_seconds:
+    description:
+      - Seconds that TCP connections to an endpoint may go on after it is gone. V(0) cuts them at once.
+    type: int
+    default: 3600
+  ipvs_strict_arp:
+    description:
+      - Answer ARP requests only for addresses of the interface that they come by (C(arp_ignore) 1, C(arp_announce) 2).
+        Load balancers that announce addresses of Services themselves need it.
+    type: bool
+    default: false
+  ipvs_tcp_timeout:
+    description:
+      - Seconds after which IPVS forgets an idle TCP connection. V(0) leaves the number of the kernel.
+    type: int
+    default: 0
+  ipvs_tcpfin_timeout:
+    description:
+      - Seconds after which IPVS forgets a TCP connection that was closed on one side. V(0) leaves the number of the
+        kernel.
+    type: int
+    default: 0
+  ipvs_udp_timeout:
+    description:
+      - Seconds after which IPVS forgets an idle UDP flow. V(0) leaves the number of the kernel.
+    type: int
+    default: 0
 extends_documentation_fragment:
   - kubenode.servicenet._services
 author:
@@ -136,6 +168,11 @@ ARGUMENTS = {
         "default": "rr",
     },
     "ipvs_local_fallback": {"type": "bool", "default": False},
+    "ipvs_drain_seconds": {"type": "int", "default": 3600},
+    "ipvs_strict_arp": {"type": "bool", "default": False},
+    "ipvs_tcp_timeout": {"type": "int", "default": 0},
+    "ipvs_tcpfin_timeout": {"type": "int", "default": 0},
+    "ipvs_udp_timeout": {"type": "int", "default": 0},
 }
 
 

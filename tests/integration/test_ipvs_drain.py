@@ -2,238 +2,248 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Graceful termination with live connections through a node that has ip_vs; see test_in_uml.py.
-
-The node runs what the ipvs mode decides and nothing else: no rules are needed for a client outside that reaches the
-endpoints through it.
-"""
+"""Graceful termination by the module ipvs_services, with live connections; see test_in_uml.py."""
 
 from __future__ import annotations
 
+import re
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.in_namespace import inside, sh
-from lab.ground import Ground
+from conformance.packets.packet_lab import CLIENTS, NODE_IPS, PODS
+from integration.services_lab import (
+    IPVS,
+    STREAM,
+    ModuleServer,
+    ServicesLab,
+    ServicesNode,
+    module_server,
+    service,
+    services_lab,
+    vip,
+)
 from uml.machine import has_ip_vs
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs_drain import (
-    Decision,
-    Draining,
-    Since,
-    decide,
-    releasable,
-    revived,
-)
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs_objects import Operation, Real, Server
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.preflight_settings import (
-    VS_CONNTRACK,
-    VS_NO_DESTINATION,
-    VS_TEMPLATE,
-)
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node import service_addresses, sysctl
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node.ipvs import Ipvs
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node.ipvs_drain_state import DrainState, now
-
+__all__ = ["module_server", "services_lab"]
 pytestmark = pytest.mark.skipif(not has_ip_vs(), reason="this kernel has no ip_vs")
 
-PODS = {"pod-1": "10.128.0.11", "pod-2": "10.128.0.12"}
-NAMES = {address: name for name, address in PODS.items()}
-VIP = "10.96.0.10"
-STREAM, PLAIN = 7000, 8080
-LIMIT = 3600
-# Seconds that IPVS keeps a connection that was reset, with room for a busy machine.
-PATIENCE = 90
+BOTH = ("pod-a1", "pod-b1")
+NAMES = {PODS[name][0]: name for name in BOTH}
+API = service("api", 11, {"pod-a2": "ready"})
+# IPVS keeps a connection that was reset for ten seconds; the rest is for a busy machine.
+PATIENCE = 120
 
 
-class DrainLab(Ground):
-    """A client, a node, and two endpoints behind it that answer by its way."""
-
-    def build(self) -> None:
-        """Four namespaces in a star."""
-        self.add("node", router=True)
-        for name, address, gateway in (("client", "198.18.1.2", "198.18.1.1"), *self._ends()):
-            self.add(name)
-            self.wire(name, "eth0", "node", name)
-            self.ip("node", f"addr add {gateway}/32 dev {name}", f"route add {address} dev {name}")
-            self.ip(name, f"addr add {address}/32 dev eth0", f"route add {gateway} dev eth0")
-            self.ip(name, f"route add default via {gateway} dev eth0 onlink")
-        self.start_workers(["client", *PODS], {"plain": [PLAIN], "stream": [STREAM]})
-        with inside(self.ns("node")):
-            for name in (VS_CONNTRACK, VS_NO_DESTINATION, VS_TEMPLATE):
-                sysctl.write(name, "1")
-            service_addresses.add(service_addresses.make_device(), [VIP])
-
-    @staticmethod
-    def _ends() -> Iterable[tuple[str, str, str]]:
-        return ((name, address, f"10.128.0.{index}") for index, (name, address) in enumerate(PODS.items(), 1))
-
-    def ask(self, **message: Any) -> Any:
-        """What the client's worker says."""
-        return self.workers["client"].ask(**message)
-
-    def say(self, connection: int) -> str:
-        """The name of the endpoint that still holds the connection, "" if it is cut."""
-        return str(self.ask(op="say", connection=connection, line="still there?", timeout=PATIENCE)).partition(" ")[0]
-
-    def new(self, protocol: str, port: int) -> Counter[str]:
-        """Who answers new connections."""
-        spec = {"proto": protocol, "address": VIP, "port": port, "count": 8, "timeout": 1.0}
-        (found,) = self.ask(op="probe", probes=[spec])
-        return Counter({outcome.partition(":")[0]: times for outcome, times in found[""].items()})
+def web(*pods: str, **spec: Any) -> list[dict[str, Any]]:
+    """A Service with connections that stay."""
+    return service("web", 10, dict.fromkeys(pods, "ready"), stream=True, **spec)
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[DrainLab]:
-    """The lab."""
-    with DrainLab() as built:
-        yield built
+class Stream:
+    """A connection that stays, through a Service with two endpoints."""
+
+    def __init__(self, node: ServicesNode, client: str, address: str, port: int = STREAM) -> None:
+        self._worker = node.lab.workers[CLIENTS[client][0]]
+        self._number = self._worker.ask(op="open", address=address, port=port, timeout=PATIENCE)
+        assert self._number >= 0
+        self.mine = self.say()
+        (self.other,) = {*BOTH} - {self.mine}
+
+    def say(self) -> str:
+        """The endpoint that still has the connection, "" if it is cut."""
+        said = self._worker.ask(op="say", connection=self._number, line="still there?", timeout=PATIENCE)
+        return str(said).partition(" ")[0]
+
+    def hang_up(self) -> None:
+        """Ends it with a reset."""
+        if self._number >= 0:
+            self._worker.ask(op="hang_up", connection=self._number)
+        self._number = -1
 
 
-@pytest.fixture(autouse=True)
-def on_the_node(lab: DrainLab) -> Iterator[None]:
-    """The tests run on the node, and leave it without virtual servers."""
-    with inside(lab.ns("node")):
-        yield
-        sh("ipvsadm -C")
+Open = Callable[..., Stream]
 
 
-def serve(*servers: Server) -> None:
-    """Both endpoints behind each of these."""
-    with Ipvs() as ipvs:
-        for server in servers:
-            reals = [Real(address, server.port) for address in PODS.values()]
-            ipvs.apply([Operation("add", server, "rr"), *(Operation("add", server, real=one) for one in reals)])
+@pytest.fixture
+def node(services_lab: ServicesLab, module_server: ModuleServer, tmp_path: Path) -> Iterator[ServicesNode]:
+    """A node without any rules; afterwards nothing of the mode is left on it."""
+    made = ServicesNode(services_lab, module_server, IPVS, tmp_path)
+    yield made
+    made.run(state="absent")
 
 
-def settle(wanted: dict[Server, Iterable[str]], since: Since, late: int = 0, limit: int = LIMIT) -> Decision:
-    """What a run does: reads, decides, and applies. ``late``: seconds that have gone by since."""
-    places = {server: {(address, server.port) for address in addresses} for server, addresses in wanted.items()}
-    with Ipvs() as ipvs:
-        decision = decide(ipvs.read(), places, since, now() + late, limit)
-        ipvs.apply(decision.operations)
-    return decision
+@pytest.fixture
+def opened(node: ServicesNode) -> Iterator[Open]:
+    """Opens connections, and ends those that are left."""
+    streams = []
+
+    def opener(client: str, address: str, port: int = STREAM) -> Stream:
+        streams.append(Stream(node, client, address, port))
+        return streams[-1]
+
+    yield opener
+    for stream in streams:
+        stream.hang_up()
 
 
-def held(server: Server) -> dict[str, int]:
-    """Endpoint -> its weight in the kernel."""
-    with Ipvs() as ipvs:
-        return {NAMES[real.address]: real.weight for real in ipvs.read()[server].reals}
+def weights(node: ServicesNode, key: str = f"-t {vip(10)}:{STREAM}") -> dict[str, int]:
+    """Endpoint -> its weight in the kernel, for one virtual server."""
+    found = re.findall(rf"^-a {re.escape(key)} -r ([0-9.]+):\d+ -m -w (\d+)$", node.sh("ipvsadm -S -n"), re.MULTILINE)
+    return {NAMES[address]: int(weight) for address, weight in found}
 
 
-def opened(lab: DrainLab) -> tuple[int, str, str]:
-    """A connection that stays, the endpoint that has it, and the other one."""
-    connection = lab.ask(op="open", address=VIP, port=STREAM, timeout=PATIENCE)
-    assert connection >= 0
-    mine = lab.say(connection)
-    (other,) = {*PODS} - {mine}
-    return connection, mine, other
+def connections(node: ServicesNode) -> int:
+    """How many connections IPVS knows, those that ended a moment ago included."""
+    return sum(map(int, " ".join(re.findall(r"\d+ +\d+ *$", node.sh("ipvsadm -L -n"), re.MULTILINE)).split()))
 
 
-WEB = Server(4, "TCP", VIP, STREAM)
+def files(node: ServicesNode) -> dict[str, tuple[int, int]]:
+    """The files of the state, in a form that changes whenever one is written."""
+    return {one.name: (one.stat().st_ino, one.stat().st_mtime_ns) for one in node.state_dir.iterdir()}
 
 
-def test_a_connection_goes_on_at_an_endpoint_that_left_until_it_ends(lab: DrainLab, tmp_path: Path) -> None:
-    serve(WEB)
-    connection, mine, other = opened(lab)
-    wanted = {WEB: [PODS[other]]}
-    state = DrainState(str(tmp_path / "ipvs_drain.json"))
-    first = settle(wanted, state.load())
-    assert first.operations == [Operation("edit", WEB, real=Real(PODS[mine], STREAM, 0))]
-    assert state.save(first.since)
-    assert held(WEB) == {mine: 0, other: 1}
-    assert lab.say(connection) == mine
-    more = [opened(lab) for _ in range(6)]
-    assert {name for _connection, name, _other in more} == {other}
-    # A second run has nothing to do, and writes nothing.
-    second = settle(wanted, state.load())
-    assert second.operations == []
-    assert not state.save(second.since)
-    assert lab.say(connection) == mine
-    lab.ask(op="hang_up", connection=connection)
+def wait_until_idle(node: ServicesNode) -> None:
     deadline = time.monotonic() + PATIENCE
-    while mine in held(WEB) and time.monotonic() < deadline:
-        last = settle(wanted, state.load())
-        state.save(last.since)
+    while connections(node) and time.monotonic() < deadline:
         time.sleep(0.5)
-    assert held(WEB) == {other: 1}
-    assert last.operations == [Operation("delete", WEB, real=Real(PODS[mine], STREAM, 0))]
-    assert not (tmp_path / "ipvs_drain.json").exists()
-    for one, name, _other in more:
-        assert lab.say(one) == name
-        lab.ask(op="hang_up", connection=one)
+    assert connections(node) == 0
 
 
-def test_an_endpoint_without_connections_goes_in_the_second_look(lab: DrainLab) -> None:
-    plain = Server(4, "TCP", VIP, PLAIN)
-    serve(plain)
-    first = settle({plain: [PODS["pod-1"]]}, {})
-    assert held(plain) == {"pod-1": 1, "pod-2": 0}
-    settle({plain: [PODS["pod-1"]]}, first.since)
-    assert held(plain) == {"pod-1": 1}
-    assert set(lab.new("TCP", PLAIN)) == {"pod-1"}
+def test_a_connection_goes_on_at_an_endpoint_that_left_until_it_ends(node: ServicesNode, opened: Open) -> None:
+    node.give(web(*BOTH), API)
+    node.run()
+    stream = opened("pod", vip(10))
+    assert weights(node) == {stream.mine: 1, stream.other: 1}
+    node.give(web(stream.other), API)
+    shown = node.check()
+    assert weights(node) == {stream.mine: 1, stream.other: 1}
+    result = node.run(_ansible_diff=True)
+    assert (shown["changed"], shown["diff"]) == (True, result["diff"])
+    assert weights(node) == {stream.mine: 0, stream.other: 1}
+    assert stream.say() == stream.mine
+    assert {opened("pod", vip(10)).mine for _ in range(4)} == {stream.other}
+    # As long as it goes on there is nothing to do, and nothing is written.
+    written = files(node)
+    again = node.run(_ansible_diff=True)
+    assert (again["changed"], again["transactions"], again["drift"]) == (False, 0, [])
+    assert files(node) == written
+    assert stream.say() == stream.mine
+    # Another change goes by what drains, and does not take it for somebody else's work.
+    node.give(web(stream.other), service("api", 11, {"pod-a2": "ready", "pod-b2": "ready"}))
+    result = node.run()
+    assert (result["services_changed"], result["full_pass"], result["drift"]) == (["shop/api"], False, [])
+    assert stream.say() == stream.mine
+    stream.hang_up()
+    deadline = time.monotonic() + PATIENCE
+    while stream.mine in weights(node) and time.monotonic() < deadline:
+        node.run()
+    assert weights(node) == {stream.other: 1}
+    assert "ipvs_drain.json" not in files(node)
+    assert not node.run()["changed"]
 
 
-def test_a_connection_is_cut_at_the_limit(lab: DrainLab) -> None:
-    serve(WEB)
-    connection, mine, other = opened(lab)
-    wanted = {WEB: [PODS[other]]}
-    first = settle(wanted, {})
-    assert first.since.keys() == {Draining(WEB, PODS[mine], STREAM)}
-    assert settle(wanted, first.since, late=LIMIT - 60).operations == []
-    assert lab.say(connection) == mine
-    assert settle(wanted, first.since, late=LIMIT).since == {}
-    assert held(WEB) == {other: 1}
-    assert lab.say(connection) == ""
-    lab.ask(op="hang_up", connection=connection)
+def test_a_service_that_is_gone_keeps_its_connections_and_comes_back(node: ServicesNode, opened: Open) -> None:
+    node.give(web(*BOTH), API)
+    node.run()
+    stream = opened("pod", vip(10))
+    node.give(API)
+    node.run()
+    assert weights(node) == {stream.mine: 0}
+    assert stream.say() == stream.mine
+    assert set(node.probe("pod", vip(10), STREAM)) == {"reject"}
+    assert not node.run()["changed"]
+    node.give(web(*BOTH), API)
+    node.run()
+    assert weights(node) == {stream.mine: 1, stream.other: 1}
+    assert stream.say() == stream.mine
+    assert "ipvs_drain.json" not in files(node)
+    assert not node.run()["changed"]
+    # For good, and without connections: nothing is left at once.
+    stream.hang_up()
+    wait_until_idle(node)
+    node.give(API)
+    node.run()
+    assert vip(10) not in node.sh("ipvsadm -S -n") + node.sh("ip -o address") + node.sh("ipset save")
+    assert not node.run()["changed"]
 
 
-def test_a_service_that_is_gone_keeps_its_connection_and_its_address(lab: DrainLab) -> None:
-    serve(WEB)
-    connection, mine, other = opened(lab)
-    first = settle({}, {})
-    assert first.staying == {WEB}
-    assert releasable([VIP], first.staying) == []
-    second = settle({}, first.since)
-    assert held(WEB) == {mine: 0}
-    assert lab.say(connection) == mine
-    assert lab.ask(op="open", address=VIP, port=STREAM) == -1
-    # It comes back, with the endpoint that drains and another one.
-    with Ipvs() as ipvs:
-        anew = [Operation("add", WEB, "rr"), *(Operation("add", WEB, real=Real(PODS[name], STREAM)) for name in PODS)]
-        ipvs.apply(revived(anew, ipvs.read()))
-    assert held(WEB) == {mine: 1, other: 1}
-    third = settle({WEB: PODS.values()}, second.since)
-    assert (third.operations, third.since, third.staying) == ([], {}, frozenset())
-    assert lab.say(connection) == mine
-    lab.ask(op="hang_up", connection=connection)
-    assert settle({}, {}, limit=0).operations == [Operation("delete", WEB)]
-    with Ipvs() as ipvs:
-        assert ipvs.read() == {}
-    assert releasable([VIP], frozenset()) == [VIP]
+def test_connections_are_cut_at_the_limit(node: ServicesNode, opened: Open) -> None:
+    node.give(web(*BOTH), API)
+    node.run(ipvs_drain_seconds=2)
+    stream = opened("pod", vip(10))
+    node.give(web(stream.other), API)
+    node.run(ipvs_drain_seconds=2)
+    assert weights(node) == {stream.mine: 0, stream.other: 1}
+    deadline = time.monotonic() + PATIENCE
+    while stream.mine in weights(node) and time.monotonic() < deadline:
+        node.run(ipvs_drain_seconds=2)
+    assert weights(node) == {stream.other: 1}
+    assert stream.say() == ""
+    # 0 is no time at all.
+    second = opened("pod", vip(10))
+    node.give(API)
+    node.run(ipvs_drain_seconds=0)
+    assert weights(node) == {}
+    assert second.say() == ""
 
 
-def test_udp_goes_elsewhere_at_once(lab: DrainLab) -> None:
-    dns = Server(4, "UDP", VIP, PLAIN)
-    serve(dns)
-    assert set(lab.new("UDP", PLAIN)) == {"pod-1", "pod-2"}
-    decision = settle({dns: [PODS["pod-1"]]}, {})
-    assert decision.operations == [Operation("delete", dns, real=Real(PODS["pod-2"], PLAIN, 0))]
-    assert decision.since == {}
-    assert set(lab.new("UDP", PLAIN)) == {"pod-1"}
+@pytest.mark.parametrize("policy", ["Cluster", "Local"])
+def test_a_connection_by_a_node_port_goes_on(node: ServicesNode, opened: Open, policy: str) -> None:
+    """Its virtual server is found by a mark, and packets have that mark no more once the Service is gone."""
+    spec = {"type": "NodePort", "externalTrafficPolicy": policy}
+    served = web(*BOTH, **spec)
+    served[0]["spec"]["ports"][2]["nodePort"] = 30700
+    node.give(served, API)
+    node.run()
+    stream = opened("ext", NODE_IPS[0], 30700)
+    assert stream.mine == "pod-a1" or policy == "Cluster"
+    node.give(API)
+    node.run()
+    assert stream.say() == stream.mine
+    assert node.lab.workers["ext"].ask(op="open", address=NODE_IPS[0], port=30700) == -1
+    assert not node.run()["changed"]
+    assert stream.say() == stream.mine
+    stream.hang_up()
+    wait_until_idle(node)
+    node.run()
+    assert " -f " not in node.sh("ipvsadm -S -n")
+    assert "add SERVICENET-MARK" not in node.sh("ipset save")
+    assert not node.run()["changed"]
 
 
-def test_what_others_balance_is_not_looked_at(lab: DrainLab) -> None:
-    """Who decides is given our virtual servers only; here that the others are as they were."""
-    foreign = "-A -t 10.96.9.9:443 -s wlc\n-a -t 10.96.9.9:443 -r 10.128.9.9:443 -m -w 0\n"
-    sh("ipvsadm -R", foreign)
-    serve(WEB)
-    with Ipvs() as ipvs:
-        ours = {WEB: ipvs.read()[WEB]}
-        ipvs.apply(decide(ours, {}, {}, now(), 0).operations)
-    assert sh("ipvsadm -S -n") == foreign
-    assert lab.ask(op="ping") == "ready"
+def test_udp_and_idle_endpoints_go_at_once(node: ServicesNode) -> None:
+    node.give(web(*BOTH), API)
+    node.run()
+    assert set(node.probe("pod", vip(10), proto="UDP", count=8)) == {"pod-a1:8080", "pod-b1:8080"}
+    node.give(web("pod-b1"), API)
+    node.run()
+    for key in (f"-t {vip(10)}:{STREAM}", f"-t {vip(10)}:80", f"-u {vip(10)}:80"):
+        assert weights(node, key) == {"pod-b1": 1}
+    assert set(node.probe("pod", vip(10), proto="UDP", count=8)) == {"pod-b1:8080"}
+    assert not node.run()["changed"]
+
+
+def test_cleanup_waits_for_nobody(node: ServicesNode, opened: Open) -> None:
+    before = node.sh("ipvsadm -S -n"), node.sh("ipset save"), node.sh("ip -o address")
+    node.give(web(*BOTH), API)
+    node.run()
+    stream = opened("pod", vip(10))
+    node.give(web(stream.other), API)
+    node.run()
+    node.run(state="absent")
+    assert (node.sh("ipvsadm -S -n"), node.sh("ipset save"), node.sh("ip -o address")) == before
+    assert list(node.state_dir.iterdir()) == []
+    assert not node.run(state="absent")["changed"]
+
+
+def test_a_weight_that_somebody_took_is_given_back(node: ServicesNode) -> None:
+    node.give(web(*BOTH), API)
+    node.run()
+    node.sh(f"ipvsadm -e -t {vip(10)}:{STREAM} -r {PODS['pod-a1'][0]}:{STREAM} -m -w 0")
+    result = node.run()
+    assert (result["changed"], result["drift"]) == (True, ["shop/web:stream"])
+    assert weights(node) == dict.fromkeys(BOTH, 1)
+    assert not node.run()["changed"]

@@ -194,7 +194,3 @@ def test_a_scheduler_that_is_missing_is_named_and_loaded_where_it_can_be() -> No
     assert ipvs_preflight.lacking(run, ["rr", "lblcr"], (4,), LEGACY) == ["ip_vs_lblcr"]
     assert ipvs_preflight.lacking(run_with_modules, ["rr", "lblcr"], (4,), LEGACY) == []
     sh("ipvsadm -A -f 1 -s lblcr")
-
-
-def test_the_addresses_have_a_device_of_their_own() -> None:
-    assert ipvs_preflight.device_warning(service_addresses.make_device()) == ""

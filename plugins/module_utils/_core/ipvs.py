@@ -61,6 +61,8 @@ SETS = {
     "NPREJECT": "hash:net,port",
     "NPDROPOUT": "hash:net,port",
 }
+# Those of them that have the ports of all addresses of Services.
+FRONTENDS = ("INT", "EXT", "SPLIT")
 
 
 class IpvsOptions(NamedTuple):

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import AbstractSet, NamedTuple
 
 from .ipvs import HOST, MARKED, MASQUERADED, OUTSIDE, POD, STRAY, container
 from .ipvs_held import HALVES, as_address
-from .ipvs_objects import Operation, Real, Server, line
+from .ipvs_objects import RETIRE, Operation, Real, Server, line
 from .ipvs_rules import ADDRESSES, MARKS, declarations, set_name
 from .passes import Changes
 from .settings import Settings
@@ -34,6 +34,8 @@ DEVICE = "servicenet0"
 HOLDER = f"4/device/{DEVICE}"
 MAKE_DEVICE = "make"
 REMOVE_DEVICE = "delete"
+GOING = ("delete", RETIRE)
+NOTHING: frozenset[str] = frozenset()
 
 
 class Marks:
@@ -93,8 +95,11 @@ class _Parts:
         return [part for part in vars(self).values() if part.lines]
 
 
-def plan(changes: Changes, marks: Marks) -> list[Part]:
-    """What makes the changes of servers, entries and addresses, in this order. Sets and chains are others' work."""
+def plan(changes: Changes, marks: Marks, retiring: AbstractSet[str] = NOTHING) -> list[Part]:
+    """What makes the changes of servers, entries and addresses, in this order. Sets and chains are others' work.
+
+    :param retiring: the containers of servers that go only if they have no connections.
+    """
     made = _Parts()
     operations: list[tuple[Operation, Operation]] = []
     for name, (old, new) in changes.items():
@@ -106,16 +111,17 @@ def plan(changes: Changes, marks: Marks) -> list[Part]:
             entry = f"{set_name(family, MARKS)} {as_address(int(key[0], 16))}"
             made.forgotten.add(f"del {entry}", f"add {entry}")
         elif kind in ("server", "real"):
-            operations.append(_operation(_key(family, key, marks), kind, key, old, new))
+            gone = RETIRE if name in retiring else "delete"
+            operations.append(_operation(_key(family, key, marks), kind, key, old, new, gone))
     # What limits comes behind what it allows, and goes before it.
     for name in sorted(changes, key=lambda one: ("/set/LIMIT/" in one) == (changes[one][1] is not None)):
         family_text, kind, *key = name.split("/")
         if kind == "set":
             _entry(made, int(family_text), name, key[0], "/".join(key[1:]), changes[name], marks)
     # A virtual server comes before its real servers and goes behind them.
-    for forth, back in sorted(operations, key=lambda one: (one[0].real is None) == (one[0].verb == "delete")):
+    for forth, back in sorted(operations, key=lambda one: (one[0].real is None) == (one[0].verb in GOING)):
         server = forth.server
-        part = made.removed if forth.verb == "delete" else made.marked if server.mark else made.servers
+        part = made.removed if forth.verb in GOING else made.marked if server.mark else made.servers
         if server.mark and forth.real is None and forth.verb != "edit":
             entry = f"{set_name(server.family, MARKS)} {as_address(server.mark)}"
             if forth.verb == "add":
@@ -185,10 +191,10 @@ def _key(family: int, key: list[str], marks: Marks) -> Server:
 
 
 def _operation(
-    server: Server, kind: str, key: list[str], old: str | int | None, new: str | int | None
+    server: Server, kind: str, key: list[str], old: str | int | None, new: str | int | None, gone: str
 ) -> tuple[Operation, Operation]:
     """What makes one change of a server, and what takes it back."""
-    verbs = ("add", "delete") if old is None else ("delete", "add") if new is None else ("edit", "edit")
+    verbs = ("add", "delete") if old is None else (gone, "add") if new is None else ("edit", "edit")
     forth, back = (
         Operation(
             verb,

@@ -6,147 +6,144 @@
 
 A real server of TCP first gets the weight 0: it has its connections still and takes no new one. It goes when it has
 none left, or when a limit is over. UDP and SCTP are not waited for, as in kube-proxy. A virtual server that nobody
-wants goes with the last of its real servers. A real server of ours with the weight 0 is always one that drains, since
-no wanted one has it.
+wants stays as long as one of its real servers does, and so does its address. A real server of ours with the weight 0 is
+always one that drains, since no wanted one has it.
 
-Other than in kube-proxy, a real server without connections gets the weight 0 first as well: between looking and
-deleting there may come one, and it would be cut. Who wants it gone in the same run reads again and decides again.
+One without connections goes in the same run, but other than in kube-proxy it gets the weight 0 first and is looked at
+again: a connection may have come since, and would be cut.
+
+Since when one drains is a container as well, for it has to be remembered:
+
+    4/drain/TCP/10.96.0.1/80/0x0/10.128.0.1/8080    seconds of a clock that starts with the kernel and never goes back
 
 This module util is private to the collection: nothing outside kubenode.servicenet may import it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import AbstractSet, Any, Dict, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
-from .ipvs_objects import Operation, Real, Server, Virtual
-
-NOTHING: frozenset[Server] = frozenset()
-
-
-class Draining(NamedTuple):
-    """A real server of a virtual server that drains."""
-
-    server: Server
-    address: str
-    port: int
+from .ipvs import FRONTENDS
+from .ipvs_objects import Real, Server, Virtual
+from .passes import Changes, Program
 
 
-# Who drains since when, in seconds of a clock that starts with the kernel and never goes back.
-Since = Dict[Draining, int]
+class Limit(NamedTuple):
+    """``time``: that of the clock; ``seconds``: how long connections may go on, 0 waits for none."""
+
+    time: int
+    seconds: int
 
 
-class Decision(NamedTuple):
-    """``operations`` in their order, [] if there is nothing to do. ``since``: what to remember for the next time.
-    ``staying``: virtual servers that nobody wants and that stay for their connections."""
-
-    operations: list[Operation]
-    since: Since
-    staying: frozenset[Server]
+def drain_name(server: Server, real: Real) -> str:
+    """The container that says since when a real server drains."""
+    key = (server.family, "drain", server.protocol, server.address, server.port, hex(server.mark))
+    return "/".join(map(str, (*key, real.address, real.port)))
 
 
-def decide(
-    held: Mapping[Server, Virtual],
-    wanted: Mapping[Server, AbstractSet[tuple[str, int]]],
-    since: Mapping[Draining, int],
-    now: int,
-    limit: int,
-    at_once: AbstractSet[Server] = NOTHING,
-) -> Decision:
-    """What to do about real and virtual servers that nobody wants; wanted ones are left alone.
+def graceful(changes: Changes, held: Mapping[str, tuple[Server, Virtual]], since: Program, limit: Limit) -> Changes:
+    """The changes without those that would cut connections, and with the weight 0 in their place.
 
-    :param held: our virtual servers in the kernel, and no others, with the connections of their real servers.
-    :param wanted: the virtual servers that stay, each with the (address, port) of its real servers.
-    :param since: what the last decision returned.
-    :param now: the time, in the clock of ``since``.
-    :param limit: seconds after which connections are cut; 0 waits for none.
-    :param at_once: virtual servers with a mark that are not of TCP. A mark does not tell the protocol, so all others
-        are taken for TCP.
+    :param changes: all changes, as if nobody had connections.
+    :param held: the containers of our virtual servers, each with what the kernel holds there.
+    :param since: the containers of those that drain, as remembered.
     """
-    made = _Made(since, now, limit)
-    for server in sorted(held):
-        keep = wanted.get(server)
-        leaving = [real for real in sorted(held[server].reals) if keep is None or real[:2] not in keep]
-        immediately = limit <= 0 or server.protocol in ("UDP", "SCTP") or server in at_once
-        gone = [real for real in leaving if made.leave(server, real, immediately)]
-        if keep is None and len(gone) == len(leaving):
-            made.servers.append(Operation("delete", server))  # takes its real servers along
-        else:
-            made.reals += [Operation("delete", server, real=Real(real.address, real.port, 0)) for real in gone]
-            if keep is None:
-                made.staying.add(server)
-    return Decision([*made.drained, *made.reals, *made.servers], made.remembered, frozenset(made.staying))
+    made = dict(changes)
+    draining: Program = {}
+    staying: list[tuple[str, Server]] = []
+    for container, (server, virtual) in held.items():
+        stays = False
+        for name, real in _reals(container, virtual):
+            if name not in changes or changes[name][1] is not None:
+                continue
+            key = drain_name(server, real)
+            begin = limit.time if real.weight else min(since.get(key, limit.time), limit.time)
+            if not (_drains(container, limit) and real.active + real.inactive and limit.time - begin < limit.seconds):
+                continue
+            draining[key], stays = begin, True
+            if real.weight:
+                made[name] = (real.weight, 0)
+            else:
+                del made[name]
+        if stays and container in changes and changes[container][1] is None:
+            del made[container]
+            staying.append((container, server))
+    for name in [name for name in made if _is_needed(name, made, staying)]:
+        del made[name]
+    for name in {**since, **draining}:
+        if since.get(name) != draining.get(name):
+            made[name] = (since.get(name), draining.get(name))
+    return made
 
 
-class _Made:
-    """Gathers a decision."""
-
-    def __init__(self, since: Mapping[Draining, int], now: int, limit: int) -> None:
-        self.since, self.time, self.limit = since, now, limit
-        self.drained: list[Operation] = []
-        self.reals: list[Operation] = []
-        self.servers: list[Operation] = []
-        self.remembered: Since = {}
-        self.staying: set[Server] = set()
-
-    def leave(self, server: Server, real: Real, immediately: bool) -> bool:
-        """Is the real server to go now?"""
-        if immediately:
-            return True
-        key = Draining(server, real.address, real.port)
-        if real.weight:
-            self.drained.append(Operation("edit", server, real=Real(real.address, real.port, 0)))
-            self.remembered[key] = self.time
-            return False
-        # One that is not remembered was left by a run that was killed: its time begins now.
-        begin = min(self.since.get(key, self.time), self.time)
-        if not real.active + real.inactive or self.time - begin >= self.limit:
-            return True
-        self.remembered[key] = begin
-        return False
+def _reals(container: str, virtual: Virtual) -> Iterator[tuple[str, Real]]:
+    """The containers of the real servers of a virtual server."""
+    family, _server, rest = container.split("/", 2)
+    return ((f"{family}/real/{rest}/{real.address}/{real.port}", real) for real in virtual.reals)
 
 
-def revived(operations: Iterable[Operation], held: Mapping[Server, Virtual]) -> list[Operation]:
-    """The operations, with "edit" in the place of "add" for what the kernel holds already: an endpoint or a Service
-    that comes back while it drains keeps its connections."""
-    return [_onto(operation, held) if operation.verb == "add" else operation for operation in operations]
+def _drains(container: str, limit: Limit) -> bool:
+    """Are connections to servers of this kind waited for?"""
+    return container.split("/")[3] == "tcp" and limit.seconds > 0
 
 
-def _onto(operation: Operation, held: Mapping[Server, Virtual]) -> Operation:
-    virtual = held.get(operation.server)
-    if virtual is None:
-        return operation
-    real = operation.real
-    there = real is None or any(one[:2] == real[:2] for one in virtual.reals)
-    return operation._replace(verb="edit") if there else operation
+def retiring(changes: Changes, limit: Limit) -> frozenset[str]:
+    """The containers of servers that go only if they still have no connection when it is their turn.
 
-
-def releasable(addresses: Iterable[str], staying: AbstractSet[Server]) -> list[str]:
-    """Those of the addresses that no staying virtual server needs any more; sorted.
-
-    A mark does not tell an address, so while such a server stays, all addresses of its family do.
+    A real server that takes no new connections can just go.
     """
-    families = {server.family for server in staying if server.mark}
-    needed = {server.address for server in staying}
-    return sorted(
-        address for address in addresses if address not in needed and (6 if ":" in address else 4) not in families
+    return frozenset(
+        name
+        for name, (old, new) in changes.items()
+        if new is None and name.split("/")[1] in ("server", "real") and old and _drains(name, limit)
     )
 
 
-# ---- as plain data, for a state file
+def _is_needed(name: str, changes: Changes, staying: list[tuple[str, Server]]) -> bool:
+    """Is this an address that is to go, and that a staying virtual server needs?
+
+    A mark does not tell an address; where nothing else does, all addresses of the family stay.
+    """
+    family, kind, *key = name.split("/")
+    if kind != "address" or changes[name][1] is not None:
+        return False
+    return any(str(server.family) == family and where.split("/")[4] in (key[0], "-") for where, server in staying)
 
 
-def dumped(since: Mapping[Draining, int]) -> list[list[Any]]:
-    """What ``loaded`` reads again: a row for each, sorted."""
-    return [[*key.server, key.address, key.port, begin] for key, begin in sorted(since.items())]
+def lingering(program: Program) -> Program:
+    """What of a program only drains, or may be there for what drains: nothing of it is drift."""
+    weights: dict[str, list[int]] = {}
+    for name, content in program.items():
+        family, kind, *key = name.split("/")
+        if kind == "real":
+            weights.setdefault("/".join((family, "server", *key[:4])), []).append(content)
+    servers = {name for name, found in weights.items() if not any(found)}
+    kinds = {"drain"}
+    if any(0 in found for found in weights.values()):
+        kinds.add("address")
+    return {
+        name: content
+        for name, content in program.items()
+        if name in servers or name.split("/")[1] in kinds or ("/real/" in name and content == 0)
+    }
 
 
-def loaded(rows: object) -> Since:
-    """What was dumped; {} if it was not."""
-    found: Since = {}
-    for row in rows if isinstance(rows, list) else ():
-        if not isinstance(row, list) or [type(value) for value in row] != [int, str, str, int, int, str, int, int]:
-            return {}
-        found[Draining(Server(*row[:5]), row[5], row[6])] = row[7]
-    return found
+def with_leftovers(changes: Changes, program: Program) -> Changes:
+    """The changes, with those that take away what drains: a pass that looks at some Services only does not see it.
+
+    :param program: what the node holds.
+    """
+    candidates = {name: content for name, content in lingering(program).items() if name not in changes}
+    if not candidates:
+        return changes
+    after = {**program, **{name: new for name, (_old, new) in changes.items()}}
+    wanted: set[str] = set()
+    for name, content in after.items():
+        family, kind, *key = name.split("/")
+        if kind == "real" and content:
+            wanted.add("/".join((family, "server", *key[:4])))
+        elif kind == "set" and key[0] in FRONTENDS and content is not None:
+            wanted.add(f"{family}/address/{key[1].split(',')[0]}")
+    gone = [name for name in candidates if name not in wanted and "/drain/" not in name]
+    return {**changes, **{name: (program[name], None) for name in gone}}

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import AbstractSet, NamedTuple
 
 from . import ipvs_rules
-from .ipvs import ANY, HOST, MARKED, MASQUERADED, OUTSIDE, POD, SETS, STRAY, container, server_content
+from .ipvs import ANY, FRONTENDS, HOST, MARKED, MASQUERADED, OUTSIDE, POD, SETS, STRAY, container, server_content
 from .ipvs_objects import Server, Virtual
 from .ipvs_rules import ADDRESSES, MARKS, WITH_MARKS, set_name
 from .passes import Program
@@ -28,7 +28,6 @@ from .text_iptables import Rules
 FAMILIES = (4, 6)
 # A set of node ports has each port once for either half of all addresses.
 HALVES = {4: ("0.0.0.0/1", "128.0.0.0/1"), 6: ("::/1", "8000::/1")}
-FRONTENDS = ("INT", "EXT", "SPLIT")
 
 
 class Kernel(NamedTuple):
@@ -48,12 +47,14 @@ class Kernel(NamedTuple):
 
 class Held(NamedTuple):
     """``marks``: the container of an entry -> the number of its mark without the bit that asks for masquerading;
-    ``taken``: the numbers of all marks that are in use; ``elsewhere``: the node's addresses that others gave it."""
+    ``taken``: the numbers of all marks that are in use; ``elsewhere``: the node's addresses that others gave it;
+    ``servers``: the container of a virtual server -> what the kernel holds there."""
 
     program: Program
     marks: dict[str, int]
     taken: AbstractSet[int]
     elsewhere: AbstractSet[str]
+    servers: Mapping[str, tuple[Server, Virtual]]
 
 
 def as_address(mark: int) -> str:
@@ -73,7 +74,7 @@ def held(kernel: Kernel, settings: Settings) -> Held:
     taken = {server.mark for server in kernel.servers if server.mark}
     for family in FAMILIES:
         taken.update(made.unused_marks(family))
-    return Held(made.program, made.marks, taken, kernel.addresses.keys() - ours)
+    return Held(made.program, made.marks, taken, kernel.addresses.keys() - ours, made.held)
 
 
 class _Reading:
@@ -83,6 +84,7 @@ class _Reading:
         self.kernel, self.bit = kernel, bit
         self.program: Program = {}
         self.marks: dict[str, int] = {}
+        self.held: dict[str, tuple[Server, Virtual]] = {}
         self.vips = {family: kernel.of(family, ADDRESSES) for family in FAMILIES}
 
     def is_ours(self, address: str, device: str) -> bool:
@@ -158,6 +160,7 @@ class _Reading:
                 continue
             content = server_content(virtual.scheduler, virtual.persistent)
             self.program[container(server.family, "server", *key)] = content
+            self.held[container(server.family, "server", *key)] = server, virtual
             for real in virtual.reals:
                 name = container(server.family, "real", *key, real.address, str(real.port))
                 self.program[name] = real.weight

@@ -41,8 +41,12 @@ class Virtual(NamedTuple):
     reals: tuple[Real, ...] = ()
 
 
+# To delete what has no connections, see ``_node/ipvs_retire``.
+RETIRE = "retire"
+
+
 class Operation(NamedTuple):
-    """One change. ``verb`` is one of add, edit and delete; with ``real`` it is about a real server of ``server``."""
+    """One change. ``verb`` is add, edit, delete or RETIRE; with ``real`` it is about a real server of ``server``."""
 
     verb: str
     server: Server

@@ -129,9 +129,7 @@ class Ipvs:
 
     def read(self) -> dict[Server, Virtual]:
         """All virtual servers, of whoever, with their real servers in the order of their addresses."""
-        return {
-            server: virtual._replace(reals=tuple(sorted(self._reals(server)))) for server, virtual in self._virtual()
-        }
+        return {server: virtual._replace(reals=tuple(self.reals(server))) for server, virtual in self._virtual()}
 
     def has_scheduler(self, name: str) -> bool:
         """Does the kernel have this scheduler, or load it now? A kernel whose IPVS has no IPv6 is said to.
@@ -172,6 +170,10 @@ class Ipvs:
             seconds = LONG.unpack(entry[SVC_TIMEOUT])[0] if flags & PERSISTENT else 0
             found.append((server, Virtual(entry[SVC_SCHED].rstrip(b"\0").decode("ascii", "replace"), seconds)))
         return found
+
+    def reals(self, server: Server) -> list[Real]:
+        """The real servers of a virtual server, in the order of their addresses."""
+        return sorted(self._reals(server))
 
     def _reals(self, server: Server) -> Iterator[Real]:
         asked = _request(GET_DEST, nested(CMD_ATTR_SERVICE, *_key(server)))

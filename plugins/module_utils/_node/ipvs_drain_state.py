@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from .._core.ipvs_drain import Draining, Since, dumped, loaded
+from .._core.passes import Program
 from .files import read_json, remove, write_json
 from .generation import boot_id
 
@@ -23,7 +23,7 @@ def now() -> int:
 
 
 class DrainState:
-    """Who drains since when.
+    """Who drains since when: the containers of ``ipvs_drain``.
 
     :param path: the state file, ``ipvs_drain.json`` in the state directory.
     """
@@ -31,18 +31,17 @@ class DrainState:
     def __init__(self, path: str) -> None:
         self._path = path
 
-    def load(self) -> Since:
+    def load(self) -> Program:
         """What was saved in this boot. A boot empties IPVS, and begins the clock anew; a broken file counts as none."""
         value = read_json(self._path).value
-        if not isinstance(value, dict) or value.get("boot") != boot_id():
+        since = value.get("since") if isinstance(value, dict) and value.get("boot") == boot_id() else None
+        if not isinstance(since, dict) or not all(isinstance(begin, int) for begin in since.values()):
             return {}
-        return loaded(value.get("since"))
+        return {name: begin for name, begin in since.items() if "/drain/" in name}
 
-    def save(self, since: Mapping[Draining, int]) -> bool:
-        """Makes the file hold this, and no file if it is empty; was anything written or removed?"""
-        if not since:
-            return remove(self._path)
-        if self.load() == since:
-            return False
-        write_json(self._path, {"boot": boot_id(), "since": dumped(since)})
-        return True
+    def save(self, since: Mapping[str, int]) -> None:
+        """Makes the file hold this, and no file if it is empty."""
+        if since:
+            write_json(self._path, {"boot": boot_id(), "since": dict(since)})
+        else:
+            remove(self._path)

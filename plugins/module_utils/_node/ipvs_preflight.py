@@ -31,6 +31,10 @@ from .service_addresses import LOOPBACK
 LOADED = "/sys/module"
 MODULES = "/lib/modules"
 SET_TYPES = tuple(sorted({ADDRESS_TYPE, *SETS.values()}))
+NO_DEVICE = (
+    f"This kernel has no dummy devices, so the addresses of Services are on the loopback ({LOOPBACK}): load the module"
+    " dummy to have them on a device of their own."
+)
 TRACKING = "ip_vs with connection tracking (CONFIG_IP_VS_NFCT)"
 
 
@@ -52,10 +56,10 @@ def lacking(
     wanted = sorted(set(schedulers))
     if not load:
         return _not_there(run, wanted)
-    if not _has_ipvs():
+    if not has_ipvs():
         run(["modprobe", "ip_vs"])
     preflight_facts.load_conntrack(run)
-    missing = _schedulers(run, wanted) if _has_ipvs() else ["ip_vs"]
+    missing = _schedulers(run, wanted) if has_ipvs() else ["ip_vs"]
     if not missing and sysctl.read(VS_CONNTRACK) is None:
         missing.append(TRACKING)
     for family in families:
@@ -63,22 +67,12 @@ def lacking(
     return missing
 
 
-def device_warning(device: str) -> str:
-    """A sentence if the addresses of Services are not on a device of their own, see ``service_addresses``."""
-    if device != LOOPBACK:
-        return ""
-    return (
-        f"This kernel has no dummy devices, so the addresses of Services are on the loopback ({LOOPBACK}): load the"
-        " module dummy to have them on a device of their own."
-    )
-
-
 def _not_there(run: Runner, schedulers: Iterable[str]) -> list[str]:
     """The modules that are neither loaded nor can be, as far as that can be told without trying."""
     if not os.path.isdir(f"{MODULES}/{os.uname().release}"):
-        return [] if _has_ipvs() else ["ip_vs"]
+        return [] if has_ipvs() else ["ip_vs"]
     modules = ["ip_vs", *(f"ip_vs_{name}" for name in schedulers), "xt_set", "xt_ipvs", *map(_module, SET_TYPES)]
-    there = {"ip_vs"} if _has_ipvs() else set()
+    there = {"ip_vs"} if has_ipvs() else set()
     return [name for name in modules if name not in there and not _loaded(name) and not _loadable(run, name)]
 
 
@@ -90,7 +84,8 @@ def _loadable(run: Runner, module: str) -> bool:
     return run(["modprobe", "--dry-run", "--quiet", module])[0] == 0
 
 
-def _has_ipvs() -> bool:
+def has_ipvs() -> bool:
+    """Has the kernel IPVS, loaded or built in?"""
     try:
         with Ipvs():
             return True

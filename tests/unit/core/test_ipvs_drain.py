@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -14,208 +13,285 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs_drain import (
-    Decision,
-    Draining,
-    decide,
-    dumped,
-    loaded,
-    releasable,
-    revived,
+    Limit,
+    drain_name,
+    graceful,
+    lingering,
+    retiring,
+    with_leftovers,
 )
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs_objects import (
-    Operation,
-    Real,
-    Server,
-    Virtual,
-)
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs_objects import Real, Server, Virtual
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.passes import Changes, Program
 
-WEB = Server(4, "TCP", "10.96.0.1", 80)
-DNS = Server(4, "UDP", "10.96.0.2", 53)
-PIPE = Server(6, "SCTP", "fd00:10:96::3", 9)
-MARKED = Server(4, mark=0x5E000001)
-LIMIT = 600
+WEB, DNS = Server(4, "TCP", "10.96.0.1", 80), Server(4, "UDP", "10.96.0.2", 53)
+PIPE, MARKED = Server(6, "SCTP", "fd00:10:96::3", 9), Server(4, mark=0x5E000001)
+NAMES = {
+    WEB: "4/server/any/tcp/10.96.0.1/80",
+    DNS: "4/server/any/udp/10.96.0.2/53",
+    PIPE: "6/server/any/sctp/fd00:10:96::3/9",
+    MARKED: "4/server/stray/tcp/-/0x5e000001",
+}
+ADDRESSES = {server: f"{server.family}/address/{server.address}" for server in NAMES if server.address}
 HERE, THERE = ("10.128.0.1", 8080), ("10.128.0.2", 8080)
-NO_ONE: frozenset[tuple[str, int]] = frozenset()
-IDLE = Decision([], {}, frozenset())
+HOUR = 3600
 
 Held = dict[Server, Virtual]
+
+
+def real_name(server: Server, place: tuple[str, int]) -> str:
+    return f"{NAMES[server].replace('/server/', '/real/')}/{place[0]}/{place[1]}"
+
+
+def since_name(server: Server, place: tuple[str, int]) -> str:
+    return drain_name(server, Real(*place))
 
 
 def holding(server: Server, *reals: Real) -> Held:
     return {server: Virtual("rr", 0, reals)}
 
 
-def weight_0(server: Server, where: tuple[str, int]) -> Operation:
-    return Operation("edit", server, real=Real(*where, 0))
+def program(held: Held) -> Program:
+    """The containers of servers, real servers and addresses."""
+    made: Program = {}
+    for server, virtual in held.items():
+        made[NAMES[server]] = "rr 0"
+        made.update({real_name(server, real[:2]): real.weight for real in virtual.reals})
+    return made
 
 
-def removal(server: Server, where: tuple[str, int]) -> Operation:
-    return Operation("delete", server, real=Real(*where, 0))
+def decided(held: Held, wanted: Program, since: Program, limit: Limit, current: Program | None = None) -> Changes:
+    """What is to be done to get from what is held to what is wanted."""
+    current = {**program(held), **(current or {})}
+    changes: Changes = {
+        name: (current.get(name), wanted.get(name))
+        for name in {**current, **wanted}
+        if current.get(name) != wanted.get(name)
+    }
+    return graceful(changes, {NAMES[server]: (server, virtual) for server, virtual in held.items()}, since, limit)
+
+
+def without(server: Server, place: tuple[str, int] = HERE) -> Program:
+    """The virtual server is wanted with one real server only."""
+    return {NAMES[server]: "rr 0", real_name(server, place): 1}
 
 
 def test_what_is_wanted_is_left_alone() -> None:
-    held = holding(WEB, Real(*HERE, 3, 5, 7), Real(*THERE))
-    assert decide(held, {WEB: {HERE, THERE}}, {}, 100, LIMIT) == IDLE
+    held = holding(WEB, Real(*HERE, 1, 5, 7), Real(*THERE, 1, 5))
+    assert decided(held, program(held), {}, Limit(100, HOUR)) == {}
 
 
-@pytest.mark.parametrize("connections", [0, 1])
-def test_one_that_leaves_takes_no_new_connections_first(connections: int) -> None:
-    held = holding(WEB, Real(*HERE), Real(*THERE, 1, connections))
-    expected = Decision([weight_0(WEB, THERE)], {Draining(WEB, *THERE): 100}, frozenset())
-    assert decide(held, {WEB: {HERE}}, {}, 100, LIMIT) == expected
+@pytest.mark.parametrize(("active", "inactive"), [(1, 0), (0, 1)])
+def test_one_that_leaves_with_connections_takes_no_new_ones(active: int, inactive: int) -> None:
+    held = holding(WEB, Real(*HERE), Real(*THERE, 3, active, inactive))
+    assert decided(held, without(WEB), {}, Limit(100, HOUR)) == {
+        real_name(WEB, THERE): (3, 0),
+        since_name(WEB, THERE): (None, 100),
+    }
 
 
 @pytest.mark.parametrize(("active", "inactive"), [(1, 0), (0, 1)])
 def test_one_with_connections_stays_until_the_limit(active: int, inactive: int) -> None:
     held = holding(WEB, Real(*HERE), Real(*THERE, 0, active, inactive))
-    since = {Draining(WEB, *THERE): 100}
-    assert decide(held, {WEB: {HERE}}, since, 699, LIMIT) == Decision([], since, frozenset())
-    assert decide(held, {WEB: {HERE}}, since, 700, LIMIT) == Decision([removal(WEB, THERE)], {}, frozenset())
+    since = {since_name(WEB, THERE): 100}
+    assert retiring({real_name(WEB, THERE): (0, None)}, Limit(100, HOUR)) == frozenset()
+    assert decided(held, without(WEB), since, Limit(100 + HOUR - 1, HOUR)) == {}
+    assert decided(held, without(WEB), since, Limit(100 + HOUR, HOUR)) == {
+        real_name(WEB, THERE): (0, None),
+        since_name(WEB, THERE): (100, None),
+    }
 
 
-def test_one_without_connections_goes() -> None:
+def test_one_without_connections_goes_if_it_still_has_none_then() -> None:
+    limit = Limit(100, HOUR)
+    web = holding(WEB, Real(*HERE), Real(*THERE))
+    changes = decided(web, without(WEB), {}, limit)
+    assert changes == {real_name(WEB, THERE): (1, None)}
+    assert retiring(changes, limit) == {real_name(WEB, THERE)}
+    assert retiring(changes, Limit(100, 0)) == frozenset()
+    everything = decided(web, {}, {}, limit)
+    assert retiring(everything, limit) == {NAMES[WEB], real_name(WEB, HERE), real_name(WEB, THERE)}
+    assert retiring(decided(holding(DNS, Real(*HERE)), {}, {}, limit), limit) == frozenset()
+
+
+def test_one_that_drained_goes_without_more_ado() -> None:
     held = holding(WEB, Real(*HERE), Real(*THERE, 0))
-    since = {Draining(WEB, *THERE): 100}
-    assert decide(held, {WEB: {HERE}}, since, 101, LIMIT) == Decision([removal(WEB, THERE)], {}, frozenset())
+    assert decided(held, without(WEB), {since_name(WEB, THERE): 100}, Limit(101, HOUR)) == {
+        real_name(WEB, THERE): (0, None),
+        since_name(WEB, THERE): (100, None),
+    }
 
 
-def test_the_time_of_one_that_nobody_remembers_begins_now() -> None:
-    held = holding(WEB, Real(*THERE, 0, 1))
-    unknown = Decision([], {Draining(WEB, *THERE): 5000}, frozenset())
-    assert decide(held, {WEB: {HERE}}, {}, 5000, LIMIT) == unknown
-    assert decide(held, {WEB: {HERE}}, {Draining(WEB, *THERE): 9999}, 5000, LIMIT) == unknown
+@pytest.mark.parametrize("remembered", [{}, {since_name(WEB, THERE): 9999}])
+def test_the_time_of_one_that_nobody_remembers_begins_now(remembered: Program) -> None:
+    held = holding(WEB, Real(*HERE), Real(*THERE, 0, 1))
+    key = since_name(WEB, THERE)
+    assert decided(held, without(WEB), remembered, Limit(5000, HOUR)) == {key: (remembered.get(key), 5000)}
 
 
 @pytest.mark.parametrize("server", [DNS, PIPE])
 def test_udp_and_sctp_are_not_waited_for(server: Server) -> None:
     held = holding(server, Real(*HERE, 1, 9, 9), Real(*THERE, 1, 9, 9))
-    assert decide(held, {server: {HERE}}, {}, 100, LIMIT).operations == [removal(server, THERE)]
-    assert decide(held, {}, {}, 100, LIMIT) == Decision([Operation("delete", server)], {}, frozenset())
-
-
-def test_the_protocol_of_a_mark_is_told() -> None:
-    held = holding(MARKED, Real(*THERE, 1, 0, 1))
-    assert decide(held, {MARKED: NO_ONE}, {}, 100, LIMIT).operations == [weight_0(MARKED, THERE)]
-    assert decide(held, {MARKED: NO_ONE}, {}, 100, LIMIT, {MARKED}).operations == [removal(MARKED, THERE)]
+    assert decided(held, without(server), {}, Limit(100, HOUR)) == {real_name(server, THERE): (1, None)}
+    everything = {**program(held), ADDRESSES[server]: True}
+    gone = decided(held, {}, {}, Limit(100, HOUR), {ADDRESSES[server]: True})
+    assert gone == {name: (content, None) for name, content in everything.items()}
 
 
 def test_no_limit_waits_for_nobody() -> None:
-    held = holding(WEB, Real(*HERE, 1, 9), Real(*THERE, 1, 9))
-    assert decide(held, {WEB: {HERE}}, {}, 100, 0).operations == [removal(WEB, THERE)]
-    assert decide(held, {}, {}, 100, 0).operations == [Operation("delete", WEB)]
+    held = holding(WEB, Real(*HERE, 1, 9), Real(*THERE, 0, 9))
+    assert decided(held, {}, {}, Limit(100, 0)) == {name: (content, None) for name, content in program(held).items()}
 
 
-def test_a_virtual_server_goes_with_its_last_connection() -> None:
+def test_a_virtual_server_and_its_address_go_with_the_last_connection() -> None:
+    here = {ADDRESSES[WEB]: True, "4/address/10.96.0.9": True, "6/address/fd00:10:96::3": True}
+    others = {"4/address/10.96.0.9": (True, None), "6/address/fd00:10:96::3": (True, None)}
     held = holding(WEB, Real(*HERE, 1, 1), Real(*THERE))
-    first = decide(held, {}, {}, 100, LIMIT)
-    assert first.operations == [weight_0(WEB, HERE), weight_0(WEB, THERE)]
-    assert first.staying == {WEB}
+    assert decided(held, {}, {}, Limit(100, HOUR), here) == {
+        real_name(WEB, HERE): (1, 0),
+        since_name(WEB, HERE): (None, 100),
+        real_name(WEB, THERE): (1, None),
+        **others,
+    }
     held = holding(WEB, Real(*HERE, 0, 1), Real(*THERE, 0))
-    second = decide(held, {}, first.since, 200, LIMIT)
-    assert second == Decision([removal(WEB, THERE)], {Draining(WEB, *HERE): 100}, frozenset([WEB]))
-    third = decide(holding(WEB, Real(*HERE, 0)), {}, second.since, 300, LIMIT)
-    assert third == Decision([Operation("delete", WEB)], {}, frozenset())
+    since = {since_name(WEB, place): 100 for place in (HERE, THERE)}
+    assert decided(held, {}, since, Limit(200, HOUR), here) == {
+        real_name(WEB, THERE): (0, None),
+        since_name(WEB, THERE): (100, None),
+        **others,
+    }
+    last = decided(holding(WEB, Real(*HERE, 0)), {}, {since_name(WEB, HERE): 100}, Limit(300, HOUR), here)
+    assert last[NAMES[WEB]] == ("rr 0", None)
+    assert last[ADDRESSES[WEB]] == (True, None)
 
 
-def test_what_comes_back_is_changed_and_not_made_anew() -> None:
-    held = holding(WEB, Real(*HERE, 0, 3))
-    operations = [
-        Operation("add", WEB, "rr"),
-        Operation("add", WEB, real=Real(*HERE)),
-        Operation("add", WEB, real=Real(*THERE)),
-        Operation("add", DNS, "rr"),
-        Operation("add", DNS, real=Real(*HERE)),
-        Operation("delete", WEB, real=Real(*HERE)),
-    ]
-    verbs = [one.verb for one in revived(operations, held)]
-    assert verbs == ["edit", "edit", "add", "add", "add", "delete"]
-    assert [one._replace(verb="") for one in revived(operations, held)] == [one._replace(verb="") for one in operations]
+def test_a_mark_keeps_the_addresses_of_its_family() -> None:
+    here = {ADDRESSES[WEB]: True, ADDRESSES[PIPE]: True}
+    held = holding(MARKED, Real(*HERE, 0, 1))
+    since = {since_name(MARKED, HERE): 100}
+    assert decided(held, {}, since, Limit(200, HOUR), here) == {ADDRESSES[PIPE]: (True, None)}
 
 
-def test_addresses_go_when_nothing_drains_there() -> None:
-    addresses = ["fd00:10:96::3", "10.96.0.9", "10.96.0.1"]
-    assert releasable(addresses, frozenset()) == sorted(addresses)
-    assert releasable(addresses, {WEB}) == ["10.96.0.9", "fd00:10:96::3"]
-    assert releasable(addresses, {MARKED}) == ["fd00:10:96::3"]
+def test_one_that_comes_back_is_forgotten() -> None:
+    held = holding(WEB, Real(*HERE), Real(*THERE, 0, 3))
+    wanted = program(holding(WEB, Real(*HERE), Real(*THERE)))
+    assert decided(held, wanted, {since_name(WEB, THERE): 100}, Limit(200, HOUR)) == {
+        real_name(WEB, THERE): (0, 1),
+        since_name(WEB, THERE): (100, None),
+    }
 
 
-SERVERS = st.sampled_from([WEB, DNS, PIPE, MARKED])
+def test_what_lingers_is_told_from_what_is_wanted() -> None:
+    held = {**holding(WEB, Real(*HERE), Real(*THERE, 0, 1)), **holding(MARKED, Real(*HERE, 0, 1))}
+    everything = {**program(held), ADDRESSES[WEB]: True}
+    since = {since_name(WEB, THERE): 100, since_name(MARKED, HERE): 100}
+    assert lingering({**everything, **since}) == {
+        real_name(WEB, THERE): 0,
+        NAMES[MARKED]: "rr 0",
+        real_name(MARKED, HERE): 0,
+        ADDRESSES[WEB]: True,
+        **since,
+    }
+    assert lingering(program(holding(WEB, Real(*HERE)))) == {}
+
+
+def test_a_pass_that_does_not_look_at_what_drains_takes_it_away_as_well() -> None:
+    entry, other = "4/set/INT/10.96.0.9,tcp:80", "4/address/10.96.0.9"
+    held = {**holding(WEB, Real(*HERE), Real(*THERE, 0)), **holding(MARKED, Real(*HERE, 0))}
+    node = {**program(held), ADDRESSES[WEB]: True, "4/set/INT/10.96.0.1,tcp:80": "", entry: "", other: True}
+    assert with_leftovers({}, node) == {
+        real_name(WEB, THERE): (0, None),
+        NAMES[MARKED]: ("rr 0", None),
+        real_name(MARKED, HERE): (0, None),
+    }
+    # Without an entry of a set, nobody wants an address; and what comes back stays.
+    changes: Changes = {entry: ("", None), real_name(WEB, THERE): (0, 1)}
+    assert with_leftovers(changes, node) == {
+        **changes,
+        NAMES[MARKED]: ("rr 0", None),
+        real_name(MARKED, HERE): (0, None),
+        other: (True, None),
+    }
+    back: Changes = {real_name(MARKED, THERE): (None, 1), real_name(WEB, THERE): (0, 1)}
+    assert with_leftovers(back, node) == {**back, real_name(MARKED, HERE): (0, None)}
+    assert with_leftovers({}, {**program(holding(WEB, Real(*HERE))), other: True}) == {}
+
+
 PLACES = st.sampled_from([HERE, THERE, ("10.128.0.3", 8080), ("fd80::1", 9)])
 REALS = st.lists(
     st.builds(lambda place, *numbers: Real(*place, *numbers), PLACES, *[st.integers(0, 3)] * 3),
     max_size=4,
     unique_by=lambda real: real[:2],
 )
-HELD = st.dictionaries(SERVERS, st.builds(Virtual, st.just("rr"), st.just(0), REALS.map(tuple)))
-WANTED = st.dictionaries(SERVERS, st.frozensets(PLACES))
+HELD = st.dictionaries(st.sampled_from([*NAMES]), st.builds(Virtual, st.just("rr"), st.just(0), REALS.map(tuple)))
+WANTED = st.dictionaries(st.sampled_from([*NAMES]), st.frozensets(PLACES))
 
 
-def after(held: Held, operations: list[Operation]) -> Held:
-    """The kernel after the operations; refuses what it would refuse."""
-    new = dict(held)
-    for one in operations:
-        if one.real is None:
-            assert one.verb == "delete"
-            del new[one.server]
-            continue
-        reals = {real[:2]: real for real in new[one.server].reals}
-        old = reals.pop(one.real[:2])
-        if one.verb == "edit":
-            reals[one.real[:2]] = old._replace(weight=one.real.weight)
-        new[one.server] = new[one.server]._replace(reals=tuple(reals.values()))
-    return new
+class Node:
+    """What a node holds, and what is done to it."""
+
+    def __init__(self, held: Held, wanted: dict[Server, Any], since: Program) -> None:
+        self.held, self.since = held, since
+        self.addresses: Program = {ADDRESSES[server]: True for server in held if server in ADDRESSES}
+        self.wanted: Program = {}
+        for server, places in wanted.items():
+            self.wanted[NAMES[server]] = "rr 0"
+            self.wanted.update({real_name(server, place): 1 for place in places})
+            if server in ADDRESSES:
+                self.wanted[ADDRESSES[server]] = True
+
+    def decide(self, limit: Limit) -> Changes:
+        return decided(self.held, self.wanted, self.since, limit, self.addresses)
+
+    def do(self, changes: Changes) -> None:
+        """A virtual server never goes before its real servers, and none has real servers without being there."""
+        connections = {
+            real_name(server, real[:2]): real[3:] for server, virtual in self.held.items() for real in virtual.reals
+        }
+        everything = {**program(self.held), **self.since, **self.addresses}
+        for name, (old, new) in changes.items():
+            assert everything.get(name) == old
+            everything[name] = new
+        everything = {name: content for name, content in everything.items() if content is not None}
+        self.since = {name: content for name, content in everything.items() if "/drain/" in name}
+        self.addresses = {name: content for name, content in everything.items() if "/address/" in name}
+        self.held = {server: Virtual("rr", 0) for server, name in NAMES.items() if name in everything}
+        for name, content in everything.items():
+            if "/real/" in name:
+                (server,) = (one for one, own in NAMES.items() if name.startswith(own.replace("/server/", "/real/")))
+                address, port = name.rsplit("/", 2)[1:]
+                real = Real(address, int(port), content, *connections.get(name, (0, 0)))
+                self.held[server] = self.held[server]._replace(reals=(*self.held[server].reals, real))
+
+    def real(self, server: Server, place: tuple[str, int]) -> Real | None:
+        virtual = self.held.get(server)
+        return next((real for real in virtual.reals if real[:2] == place), None) if virtual else None
 
 
 @given(HELD, WANTED, st.integers(0, 2), st.integers(0, 5), st.data())
-def test_a_decision_holds_and_ends(held: Held, wanted: Any, limit: int, now: int, data: st.DataObject) -> None:
-    keys = [Draining(server, *real[:2]) for server, virtual in held.items() for real in virtual.reals]
-    since = data.draw(st.dictionaries(st.sampled_from(keys), st.integers(0, 9))) if keys else {}
-    first = decide(held, wanted, since, now, limit)
-    left = after(held, first.operations)
-    # Wanted ones are untouched, and no connection of TCP is cut before the limit.
+def test_a_decision_holds_and_ends(held: Held, wanted: Any, seconds: int, time: int, data: st.DataObject) -> None:
+    keys = [drain_name(server, real) for server, virtual in held.items() for real in virtual.reals]
+    since = data.draw(st.dictionaries(st.sampled_from([*keys, since_name(WEB, ("10.128.0.9", 1))]), st.integers(0, 9)))
+    node = Node(held, wanted, since)
+    node.do(node.decide(Limit(time, seconds)))
     for server, virtual in held.items():
         for real in virtual.reals:
+            left = node.real(server, real[:2])
+            begin = min(since.get(drain_name(server, real), time), time)
             if real[:2] in wanted.get(server, ()):
-                assert real in left[server].reals
-            elif limit and server in (WEB, MARKED) and (real.active or real.inactive or real.weight):
-                remembered = since.get(Draining(server, *real[:2]), now)
-                if real.weight or now - remembered < limit:
-                    assert real._replace(weight=0) in left[server].reals
-    # What is remembered is what drains, and nothing else does.
-    draining = {
-        Draining(server, *real[:2])
-        for server, virtual in left.items()
-        for real in virtual.reals
-        if real[:2] not in wanted.get(server, ())
-    }
-    assert set(first.since) == draining
-    assert first.staying == {server for server in left if server not in wanted}
-    # At once again, only those that have no connections go; after that there is nothing to do, and nothing to write.
-    second = decide(left, wanted, first.since, now, limit)
-    assert all(one.verb == "delete" for one in second.operations)
-    left = after(left, second.operations)
-    assert decide(left, wanted, second.since, now, limit) == Decision([], second.since, second.staying)
-    # In the end nothing is left that nobody wants.
-    late = decide(left, wanted, second.since, now + limit, limit)
-    left = after(left, late.operations)
-    assert set(left) <= set(wanted)
-    assert not [real for server, virtual in left.items() for real in virtual.reals if real[:2] not in wanted[server]]
-    assert (late.since, late.staying) == ({}, frozenset())
-
-
-@given(HELD, WANTED, st.randoms())
-def test_the_order_of_what_is_read_means_nothing(held: Held, wanted: Any, random: Any) -> None:
-    shuffled = list(held.items())
-    random.shuffle(shuffled)
-    mixed = {server: virtual._replace(reals=virtual.reals[::-1]) for server, virtual in shuffled}
-    assert decide(mixed, wanted, {}, 1, 2) == decide(held, wanted, {}, 1, 2)
-
-
-@given(st.dictionaries(st.builds(lambda server, place: Draining(server, *place), SERVERS, PLACES), st.integers(0)))
-def test_what_drains_survives_a_file(since: dict[Draining, int]) -> None:
-    assert loaded(json.loads(json.dumps(dumped(since)))) == since
-
-
-@pytest.mark.parametrize("broken", [None, 7, {}, [[]], [7], [[4, "TCP", "10.96.0.1", 80, 0, "10.128.0.1", 8080, "1"]]])
-def test_what_is_broken_counts_as_nothing(broken: object) -> None:
-    assert loaded(broken) == {}
+                assert left == real._replace(weight=1)
+            elif server not in (WEB, MARKED) or not seconds:
+                assert left is None
+            elif real.active + real.inactive and (real.weight or time - begin < seconds):
+                assert left == real._replace(weight=0)
+                assert server.family == 6 or server not in ADDRESSES or ADDRESSES[server] in node.addresses
+            else:
+                assert left is None
+    # What is remembered is what drains, and nothing else.
+    zero = {drain_name(server, real) for server, found in node.held.items() for real in found.reals if not real.weight}
+    assert set(node.since) == zero
+    # At once again there is nothing to do.
+    assert node.decide(Limit(time, seconds)) == {}
+    # In the end nothing is left but what is wanted.
+    node.do(node.decide(Limit(time + seconds, seconds)))
+    assert {**program(node.held), **node.addresses} == node.wanted
+    assert node.since == {}

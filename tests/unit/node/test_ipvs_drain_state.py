@@ -2,7 +2,7 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What drains is remembered for one boot, and written only when it differs."""
+"""What drains is remembered for one boot."""
 
 from __future__ import annotations
 
@@ -10,25 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs_drain import Draining
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs_objects import Server
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node import ipvs_drain_state
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.ipvs_drain_state import DrainState
 
-SINCE = {Draining(Server(4, "TCP", "10.96.0.1", 80), "10.128.0.1", 8080): 100}
+SINCE = {"4/drain/TCP/10.96.0.1/80/0x0/10.128.0.1/8080": 100}
 
 
-def test_it_is_written_when_it_differs_and_gone_when_it_is_empty(tmp_path: Path) -> None:
+def test_it_is_written_and_gone_when_it_is_empty(tmp_path: Path) -> None:
     path = tmp_path / "state" / "ipvs_drain.json"
     state = DrainState(str(path))
     assert state.load() == {}
-    assert state.save({}) is False
-    assert state.save(SINCE) is True
+    state.save({})
+    assert not path.exists()
+    state.save(SINCE)
     assert state.load() == SINCE
-    written = path.stat()
-    assert state.save(dict(SINCE)) is False
-    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
-    assert state.save({}) is True
+    state.save({})
     assert not path.exists()
 
 
@@ -39,10 +35,12 @@ def test_a_boot_makes_it_void(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert state.load() == {}
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"since": 7}'])
-def test_a_broken_file_counts_as_none(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("since", ["7", "[]", '{"4/drain/x": "1"}', '{"4/real/x": 1}'])
+def test_what_is_not_ours_counts_as_none(tmp_path: Path, since: str) -> None:
     path = tmp_path / "ipvs_drain.json"
-    path.write_text(text)
+    path.write_text(f'{{"boot": "{ipvs_drain_state.boot_id()}", "since": {since}}}')
+    assert DrainState(str(path)).load() == {}
+    path.write_text("{")
     assert DrainState(str(path)).load() == {}
 
 

@@ -142,8 +142,3 @@ def test_check_mode_tries_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_missing_tool_is_an_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingToolError, match="ipset is not installed"):
         asked(Kernel([], ALL), monkeypatch, tools=TOOLS[1:])
-
-
-def test_the_loopback_is_told() -> None:
-    assert "load the module dummy" in ipvs_preflight.device_warning("lo")
-    assert ipvs_preflight.device_warning("servicenet0") == ""
