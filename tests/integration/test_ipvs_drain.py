@@ -145,6 +145,7 @@ def test_a_connection_goes_on_at_an_endpoint_that_left_until_it_ends(node: Servi
     assert not node.run()["changed"]
 
 
+@pytest.mark.soak
 def test_a_service_that_is_gone_keeps_its_connections_and_comes_back(node: ServicesNode, opened: Open) -> None:
     node.give(web(*BOTH), API)
     node.run()
@@ -170,6 +171,7 @@ def test_a_service_that_is_gone_keeps_its_connections_and_comes_back(node: Servi
     assert not node.run()["changed"]
 
 
+@pytest.mark.soak
 def test_connections_are_cut_at_the_limit(node: ServicesNode, opened: Open) -> None:
     node.give(web(*BOTH), API)
     node.run(ipvs_drain_seconds=2)
@@ -190,7 +192,7 @@ def test_connections_are_cut_at_the_limit(node: ServicesNode, opened: Open) -> N
     assert second.say() == ""
 
 
-@pytest.mark.parametrize("policy", ["Cluster", "Local"])
+@pytest.mark.parametrize("policy", [pytest.param("Cluster", marks=pytest.mark.soak), "Local"])
 def test_a_connection_by_a_node_port_goes_on(node: ServicesNode, opened: Open, policy: str) -> None:
     """Its virtual server is found by a mark, and packets have that mark no more once the Service is gone."""
     spec = {"type": "NodePort", "externalTrafficPolicy": policy}
@@ -226,6 +228,7 @@ def test_udp_and_idle_endpoints_go_at_once(node: ServicesNode) -> None:
     assert not node.run()["changed"]
 
 
+@pytest.mark.soak
 def test_cleanup_waits_for_nobody(node: ServicesNode, opened: Open) -> None:
     before = node.sh("ipvsadm -S -n"), node.sh("ipset save"), node.sh("ip -o address")
     node.give(web(*BOTH), API)
@@ -239,6 +242,7 @@ def test_cleanup_waits_for_nobody(node: ServicesNode, opened: Open) -> None:
     assert not node.run(state="absent")["changed"]
 
 
+@pytest.mark.soak
 def test_a_weight_that_somebody_took_is_given_back(node: ServicesNode) -> None:
     node.give(web(*BOTH), API)
     node.run()
