@@ -105,6 +105,12 @@ def files(node: ServicesNode) -> dict[str, tuple[int, int]]:
     return {one.name: (one.stat().st_ino, one.stat().st_mtime_ns) for one in node.state_dir.iterdir()}
 
 
+def unchanged(node: ServicesNode) -> None:
+    """There is nothing to do."""
+    result = node.run(_ansible_diff=True)
+    assert not result["changed"], result
+
+
 def wait_until_idle(node: ServicesNode) -> None:
     deadline = time.monotonic() + PATIENCE
     while connections(node) and time.monotonic() < deadline:
@@ -142,7 +148,7 @@ def test_a_connection_goes_on_at_an_endpoint_that_left_until_it_ends(node: Servi
         node.run()
     assert weights(node) == {stream.other: 1}
     assert "ipvs_drain.json" not in files(node)
-    assert not node.run()["changed"]
+    unchanged(node)
 
 
 @pytest.mark.soak
@@ -155,20 +161,20 @@ def test_a_service_that_is_gone_keeps_its_connections_and_comes_back(node: Servi
     assert weights(node) == {stream.mine: 0}
     assert stream.say() == stream.mine
     assert set(node.probe("pod", vip(10), STREAM)) == {"reject"}
-    assert not node.run()["changed"]
+    unchanged(node)
     node.give(web(*BOTH), API)
     node.run()
     assert weights(node) == {stream.mine: 1, stream.other: 1}
     assert stream.say() == stream.mine
     assert "ipvs_drain.json" not in files(node)
-    assert not node.run()["changed"]
+    unchanged(node)
     # For good, and without connections: nothing is left at once.
     stream.hang_up()
     wait_until_idle(node)
     node.give(API)
     node.run()
     assert vip(10) not in node.sh("ipvsadm -S -n") + node.sh("ip -o address") + node.sh("ipset save")
-    assert not node.run()["changed"]
+    unchanged(node)
 
 
 @pytest.mark.soak
@@ -206,14 +212,14 @@ def test_a_connection_by_a_node_port_goes_on(node: ServicesNode, opened: Open, p
     node.run()
     assert stream.say() == stream.mine
     assert node.lab.workers["ext"].ask(op="open", address=NODE_IPS[0], port=30700) == -1
-    assert not node.run()["changed"]
+    unchanged(node)
     assert stream.say() == stream.mine
     stream.hang_up()
     wait_until_idle(node)
     node.run()
     assert " -f " not in node.sh("ipvsadm -S -n")
     assert "add SERVICENET-MARK" not in node.sh("ipset save")
-    assert not node.run()["changed"]
+    unchanged(node)
 
 
 def test_udp_and_idle_endpoints_go_at_once(node: ServicesNode) -> None:
@@ -225,7 +231,7 @@ def test_udp_and_idle_endpoints_go_at_once(node: ServicesNode) -> None:
     for key in (f"-t {vip(10)}:{STREAM}", f"-t {vip(10)}:80", f"-u {vip(10)}:80"):
         assert weights(node, key) == {"pod-b1": 1}
     assert set(node.probe("pod", vip(10), proto="UDP", count=8)) == {"pod-b1:8080"}
-    assert not node.run()["changed"]
+    unchanged(node)
 
 
 @pytest.mark.soak
@@ -250,4 +256,4 @@ def test_a_weight_that_somebody_took_is_given_back(node: ServicesNode) -> None:
     result = node.run()
     assert (result["changed"], result["drift"]) == (True, ["shop/web:stream"])
     assert weights(node) == dict.fromkeys(BOTH, 1)
-    assert not node.run()["changed"]
+    unchanged(node)

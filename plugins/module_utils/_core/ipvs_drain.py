@@ -49,7 +49,8 @@ def graceful(changes: Changes, held: Mapping[str, tuple[Server, Virtual]], since
     :param held: the containers of our virtual servers, each with what the kernel holds there.
     :param since: the containers of those that drain, as remembered.
     """
-    made = dict(changes)
+    # A full pass wants nothing of what is remembered, which is decided here.
+    made = {name: change for name, change in changes.items() if "/drain/" not in name}
     draining: Program = {}
     staying: list[tuple[str, Server]] = []
     for container, (server, virtual) in held.items():
