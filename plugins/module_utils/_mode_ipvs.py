@@ -158,6 +158,18 @@ class IpvsMode:
         self._retiring = ipvs_drain.retiring(changes, limit)
         return changes
 
+    def leave(self, changes: Changes) -> Changes:
+        """Of the removal of everything that which cuts no connection. Where some go on, what says whose the servers
+        are stays with them; a later removal takes the rest."""
+        limit = Limit(now(), self._drain_seconds)
+        asked = {name: change for name, change in changes.items() if "/drain/" not in name}
+        made = ipvs_drain.graceful(asked, self._held.servers, self._since, limit)
+        self._retiring = ipvs_drain.retiring(made, limit)
+        if any(name in asked and name not in made for name in self._held.servers):
+            for name in (HOLDER, *(f"{family}/sets/{name}" for family in FAMILIES for name in ipvs_rules.OWNERSHIP)):
+                made.pop(name, None)
+        return made
+
     def steps(self, changes: Changes) -> list[Step]:
         """Sets and rules first, which do nothing as long as the sets are empty; see ``ipvs_changes`` for the rest."""
         marks = Marks(self.settings, self._held.marks, self._held.taken)

@@ -245,8 +245,11 @@ def absent(request: Request, mode: Mode) -> Outcome:
 
 def _removal(mode: Mode) -> Changes:
     """The changes that leave nothing of ours."""
+    # Not part of every mode: what may have to stay for a while.
+    leave: Callable[[Changes], Changes] | None = getattr(mode, "leave", None)
     try:
-        return {name: (content, None) for name, content in mode.ours(mode.read()).items()}
+        changes: Changes = {name: (content, None) for name, content in mode.ours(mode.read()).items()}
+        return changes if leave is None else leave(changes)
     except MissingToolError:
         return {}  # rules can't be there without the tool that writes them
 

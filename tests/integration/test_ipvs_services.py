@@ -93,8 +93,9 @@ def test_absent_leaves_nothing_of_ours_and_everything_of_others(node: ServicesNo
     before = everything(node)
     node.give(*ALL)
     node.run()
-    shown = node.run(state="absent", _ansible_check_mode=True, _ansible_diff=True)
-    result = node.run(state="absent", _ansible_diff=True)
+    gone = {"state": "absent", "ipvs_drain_seconds": 0}
+    shown = node.run(**gone, _ansible_check_mode=True, _ansible_diff=True)
+    result = node.run(**gone, _ansible_diff=True)
     assert result["changed"]
     assert (shown["changed"], shown["diff"]) == (True, result["diff"])
     after = everything(node)

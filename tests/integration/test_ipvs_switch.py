@@ -35,7 +35,7 @@ def switch(services_lab: ServicesLab, module_server: ModuleServer, tmp_path: Pat
     made = Switch(ServicesNode(services_lab, module_server, IPVS, tmp_path), MODES)
     yield made
     made.run("iptables", state="absent")
-    made.run("ipvs", state="absent")
+    made.run("ipvs", state="absent", ipvs_drain_seconds=0)
 
 
 @pytest.mark.parametrize(("old", "new"), [("iptables", "ipvs"), ("ipvs", "iptables")])
