@@ -15,7 +15,7 @@ description:
   - The addresses of Services are held by the device C(servicenet0). A constant number of iptables rules and sets named
     C(SERVICENET-*) masquerade, and refuse what no Service serves. Where clients from outside have other endpoints than
     those on the node, and for node ports, a virtual server is found by a firewall mark.
-  - Every run reads what the kernel holds and changes only what differs: an endpoint that comes or goes is one
+  - Every run reads what the kernel holds and changes only what differs. An endpoint that comes or goes is one
     operation.
   - Virtual servers of other programs stay untouched, and so do sets and rules that are not named after this collection.
   - An endpoint that no Service has any more takes no new connections. Those of TCP that it has go on until they end or
