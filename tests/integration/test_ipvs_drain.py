@@ -72,7 +72,7 @@ def node(services_lab: ServicesLab, module_server: ModuleServer, tmp_path: Path)
     """A node without any rules; afterwards nothing of the mode is left on it."""
     made = ServicesNode(services_lab, module_server, IPVS, tmp_path)
     yield made
-    made.run(state="absent")
+    made.run(state="absent", ipvs_drain_seconds=0)
 
 
 @pytest.fixture
@@ -235,17 +235,17 @@ def test_udp_and_idle_endpoints_go_at_once(node: ServicesNode) -> None:
 
 
 @pytest.mark.soak
-def test_cleanup_waits_for_nobody(node: ServicesNode, opened: Open) -> None:
+def test_cleanup_can_wait_for_nobody(node: ServicesNode, opened: Open) -> None:
     before = node.sh("ipvsadm -S -n"), node.sh("ipset save"), node.sh("ip -o address")
     node.give(web(*BOTH), API)
     node.run()
     stream = opened("pod", vip(10))
     node.give(web(stream.other), API)
     node.run()
-    node.run(state="absent")
+    node.run(state="absent", ipvs_drain_seconds=0)
     assert (node.sh("ipvsadm -S -n"), node.sh("ipset save"), node.sh("ip -o address")) == before
     assert list(node.state_dir.iterdir()) == []
-    assert not node.run(state="absent")["changed"]
+    assert not node.run(state="absent", ipvs_drain_seconds=0)["changed"]
 
 
 @pytest.mark.soak
