@@ -198,7 +198,8 @@ def test_connections_are_cut_at_the_limit(node: ServicesNode, opened: Open) -> N
     assert second.say() == ""
 
 
-@pytest.mark.parametrize("policy", [pytest.param("Cluster", marks=pytest.mark.soak), "Local"])
+@pytest.mark.soak
+@pytest.mark.parametrize("policy", ["Cluster", "Local"])
 def test_a_connection_by_a_node_port_goes_on(node: ServicesNode, opened: Open, policy: str) -> None:
     """Its virtual server is found by a mark, and packets have that mark no more once the Service is gone."""
     spec = {"type": "NodePort", "externalTrafficPolicy": policy}
