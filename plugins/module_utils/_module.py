@@ -9,6 +9,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
+import select
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -19,12 +20,28 @@ from ._node.runner import Runner
 COMMAND_ENVIRONMENT = {"LANG": "C.UTF-8", "LC_ALL": "C", "LANGUAGE": "C"}
 
 
+def _read_to_the_end(process: Any) -> None:
+    """Keeps run_command from losing what a tool says. When a tool was silent for a second and then speaks and ends at
+    once, run_command sees that it has ended and looks no more at what it said; so it has not ended until that is read.
+    """
+    ended = process.poll
+
+    def poll() -> Any:
+        code = ended()
+        unread = code is not None and select.select([process.stdout, process.stderr], [], [], 0)[0]
+        return None if unread else code
+
+    process.poll = poll
+
+
 def runner_of(module: AnsibleModule) -> Runner:
     """The module's own way to run a tool, as the node layer wants it."""
     module.run_command_environ_update = COMMAND_ENVIRONMENT
 
     def run(argv: list[str], data: str | None = None) -> tuple[int, str, str]:
-        rc, out, err = module.run_command(argv, data=data, binary_data=True)
+        rc, out, err = module.run_command(
+            argv, data=data, binary_data=True, before_communicate_callback=_read_to_the_end
+        )
         return rc, out, err
 
     return run
