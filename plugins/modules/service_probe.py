@@ -230,12 +230,15 @@ ARGUMENTS = {
 
 
 def main() -> None:
-    module = AnsibleModule(
-        ARGUMENTS,
-        supports_check_mode=True,
-        required_one_of=[("targets", "snapshot")],
-        required_by={"services": ("snapshot",)},
-    )
+    module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
+    # An empty list is there by default, so the argument spec can't say that one option needs another.
+    if not module.params["snapshot"]:
+        if module.params["services"]:
+            module.fail_json(
+                msg="The services are looked up in a snapshot: give snapshot, too, or name addresses in targets."
+            )
+        if not module.params["targets"]:
+            module.fail_json(msg="There is nothing to probe: give targets, snapshot or both.")
     try:
         result = run(module.params)
     except ServicenetError as error:
