@@ -41,8 +41,10 @@ def documented() -> dict[str, dict[str, Any]]:
     program = Path(sys.executable).parent / "ansible-doc"
     environment = os.environ | {"ANSIBLE_COLLECTIONS_PATH": str(collections_path())}
     command = [str(program), "--metadata-dump", COLLECTION]
-    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    found = json.loads(said)["all"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"ansible-doc could not read the documentation: {done.stderr.strip()}")
+    found = json.loads(done.stdout)["all"]
     return {
         kind: {name.removeprefix(f"{COLLECTION}."): doc for name, doc in sorted(found[kind].items())}
         for kind in ("module", "role")
