@@ -112,7 +112,8 @@ def _parts(snapshot: Snapshot, opts: DnsOptions, problems: list[ObjectError]) ->
 def _read_service(line: bytes, endpoint_names: bool) -> model.Service:
     """A Service; its slices are read only where they make records, which saves most of the time of a big cluster."""
     raw = parsed(line)
-    if not endpoint_names and raw.get("spec", {}).get("clusterIPs") != ["None"]:
+    spec = raw.get("spec") if isinstance(raw, dict) else None
+    if not endpoint_names and isinstance(spec, dict) and spec.get("clusterIPs") != ["None"]:
         raw.pop("endpointSlices", None)
     return model.read_service(raw)
 

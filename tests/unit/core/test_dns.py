@@ -331,8 +331,11 @@ def test_a_broken_service_is_left_out_by_name() -> None:
     fine = snapshot.build([service("fine", "10.96.0.10")])
     broken = b'{"kind":"Service","metadata":{"namespace":"default","name":"bad"},"spec":{"clusterIPs":["10.96.0.300"]}}'
     unfinished = broken.replace(b'"bad"', b'"cut"')[:-3]
-    made = dns.build(fine._replace(lines=(broken, unfinished, *fine.lines)), dns.options(servers=["169.254.20.10"]))
-    assert [p.key for p in made.problems] == ["default/bad", "default/cut"]
+    odd = b'{"kind":"Service","metadata":{"namespace":"default","name":"odd"},"spec":["clusterIPs"]}'
+    made = dns.build(
+        fine._replace(lines=(broken, unfinished, odd, *fine.lines)), dns.options(servers=["169.254.20.10"])
+    )
+    assert [p.key for p in made.problems] == ["default/bad", "default/cut", "default/odd"]
     assert "fine. A 10.96.0.10" in records(made)
 
 
