@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Protocol
@@ -36,6 +37,8 @@ RECORD = 1
 MODES = ("iptables", "nftables", "ipvs", "userspace")
 # A result stays small, whatever the cluster.
 MOST_NAMED = 100
+# How long endpoints that are gone have to answer the datagrams that they were sent before.
+ANSWER_SECONDS = 0.1
 
 _NO_SERVICES = ServiceTable((), (), ())
 
@@ -432,6 +435,7 @@ def _forget_flows(before: ServiceTable, after: ServiceTable) -> list[str]:
 
 
 def _forget(before: ServiceTable, after: ServiceTable) -> None:
+    stale: list[stale_flows.Flow] = []
     here = {text.split("/")[0] for device in addresses.interfaces() for text in device.addresses}
     for family in (4, 6):
         old, now = (stale_flows.udp_frontends(table.rules, family) for table in (before, after))
@@ -439,7 +443,11 @@ def _forget(before: ServiceTable, after: ServiceTable) -> None:
             gone = old.frontends.keys() - now.frontends.keys()
             gone_ports = old.node_ports.keys() - now.node_ports.keys()
             flows = conntrack.udp_flows(family)
-            conntrack.delete(stale_flows.stale(flows, now.frontends, now.node_ports, here, gone, gone_ports))
+            stale += stale_flows.stale(flows, now.frontends, now.node_ports, here, gone, gone_ports)
+    if stale:
+        # An answer that is on its way needs its flow to find the client.
+        time.sleep(ANSWER_SECONDS)
+        conntrack.delete(stale)
 
 
 # -------------------------------------------------------------------------------------------------------- the files

@@ -85,6 +85,9 @@ class _Writer:
         with ThreadPoolExecutor(max_workers=max(1, workers)) as threads:
             for job in [threads.submit(self._write_service, group) for group in groups]:
                 job.result()
+        # As they were planned, whoever was written first: the same pass tells the same each time.
+        places = {id(change): place for place, change in enumerate(changes)}
+        self._outcome.done.sort(key=lambda change: places[id(change)])
         return self._outcome
 
     def _write_service(self, changes: list[Change]) -> None:
