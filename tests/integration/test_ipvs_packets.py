@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from conformance.packets.packet_lab import CLIENTS, EXT, NODE_IPS, PODS, PacketLab
@@ -15,20 +16,13 @@ from integration.in_namespace import inside, run, sh
 from integration.services_lab import service, vip
 from uml.machine import has_ip_vs
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core import (
-    ipvs_rules,
-    passes,
-    snapshot,
-    text_iptables,
-)
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs import IpvsCompiler
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs_changes import Marks, plan
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import passes, snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs import IpvsOptions
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Detector, Settings
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node import service_addresses
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node.ipset_tool import IpsetTool
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node.iptables_tool import LEGACY, IptablesTool
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node.ipvs import Ipvs
+from ansible_collections.kubenode.servicenet.plugins.module_utils._mode_ipvs import IpvsMode
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node.iptables_tool import LEGACY
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node.ipvs_drain_state import DrainState
 
 pytestmark = pytest.mark.skipif(not has_ip_vs(), reason="this kernel has no ip_vs")
 
@@ -52,33 +46,21 @@ SERVICES = [
 ]
 
 
-def load() -> None:
+def load(state: Path) -> None:
     """Programs an empty node, in the order of the plan."""
-    program = passes.full(snapshot.build(SERVICES), VIEW, IpvsCompiler(SETTINGS)).new
-    made = plan({name: (None, content) for name, content in program.items()}, Marks(SETTINGS, {}))
-    ipset, frame = IpsetTool(run), ipvs_rules.frame(SETTINGS)
+    mode = IpvsMode(SETTINGS, run, IpvsOptions(), (0, DrainState(str(state))), LEGACY)
+    program = passes.full(snapshot.build(SERVICES), VIEW, mode.compiler).new
     sh("sysctl -q -w net.ipv4.vs.conntrack=1")
-    for family in (4, 6):
-        ipset.restore("".join(f"{line}\n" for line in ipvs_rules.declarations(family)))
-        for table, hooks in ipvs_rules.HOOKS.items():
-            prefix = f"{family}/chain/{table}/"
-            wanted = {name[len(prefix) :]: (None, rules) for name, rules in frame.items() if name.startswith(prefix)}
-            own = {chain: change for chain, change in wanted.items() if chain not in hooks}
-            jumps = {chain: wanted[chain] for chain in hooks}
-            IptablesTool(run, family, LEGACY).restore(text_iptables.transaction(table, own, jumps))
-    with Ipvs() as ipvs:
-        ipvs.apply(made.marked)
-        ipset.restore("".join(f"{line}\n" for line in made.entries))
-        ipvs.apply(made.servers)
-    service_addresses.add(service_addresses.make_device(), made.addresses)
+    for step in mode.steps(mode.complete({name: (None, content) for name, content in program.items()}, {})):
+        mode.apply(step)
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[PacketLab]:
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PacketLab]:
     """A lab whose node-a is programmed."""
     with PacketLab() as built:
         with inside(built.node):
-            load()
+            load(tmp_path_factory.mktemp("state") / "drain.json")
         yield built
 
 
