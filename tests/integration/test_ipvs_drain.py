@@ -130,7 +130,7 @@ def test_a_connection_goes_on_at_an_endpoint_that_left_until_it_ends(node: Servi
     assert (shown["changed"], shown["diff"]) == (True, result["diff"])
     assert weights(node) == {stream.mine: 0, stream.other: 1}
     assert stream.say() == stream.mine
-    assert {opened("pod", vip(10)).mine for _ in range(4)} == {stream.other}
+    assert {opened("pod", vip(10)).mine for _each in range(4)} == {stream.other}
     # As long as it goes on there is nothing to do, and nothing is written.
     written = files(node)
     again = node.run(_ansible_diff=True)

@@ -19,7 +19,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._node import i
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.ipvs_preflight import lacking
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.runner import MissingToolError
 
-TOOLS = ["ipset", "iptables-legacy", "iptables-legacy-save", "iptables-legacy-restore"]
+TOOLS = ("ipset", "iptables-legacy", "iptables-legacy-save", "iptables-legacy-restore")
 
 
 class Kernel(FakeRunner):
