@@ -289,6 +289,8 @@ class ControlPlane(Claim):
         while time.monotonic() < deadline and process.poll() is None:
             try:
                 self.api.call("GET", path_of("Service", "default", "kubernetes"))
+                # One that starts again has that Service at once, and its authorizer knows no role yet.
+                self.api.text("/readyz")
                 return
             except (OSError, ApiError, ValueError):
                 time.sleep(0.2)
