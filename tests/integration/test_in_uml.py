@@ -18,7 +18,6 @@ FILES = (
     "tests/integration/test_ipvs_parts.py",
     "tests/integration/test_ipvs_packets.py",
     "tests/integration/test_ipvs_services.py",
-    "tests/integration/test_ipvs_switch.py",
     "tests/integration/test_ipvs_node.py",
     "tests/integration/test_ipvs_drain.py",
     # It is run natively as well, but this kernel may have no dummy devices.
