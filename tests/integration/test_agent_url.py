@@ -14,12 +14,13 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lab import Lab
+from lab.waiting import wait_until
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 
@@ -30,14 +31,6 @@ PORT = 8000
 NUMBERS = range(10, 20)
 # Longer than any run takes on a busy machine.
 LONG = 6000
-
-
-def until(true: Callable[[], bool], seconds: float = 300) -> None:
-    """Waits for a condition."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 class Pulling:
@@ -184,7 +177,7 @@ def as_before(pulling: Pulling) -> None:
     pulling.give("pod-a1")
     pulling.settings(confirm_seconds=0, max_removed_percent=100)
     pulling.run("release")
-    until(lambda: pulling.run("pull")[0] == 0)
+    wait_until(lambda: pulling.run("pull")[0] == 0, seconds=300)
     pulling.settings(max_removed_percent=50)
     assert pulling.who() == {"pod-a1"}
 
@@ -273,7 +266,7 @@ def test_two_at_once(pulling: Pulling) -> None:
     slow.chmod(0o755)
     first = pulling.node.start_process(["python3", PROGRAM, "pull"])
     try:
-        until(pulling.node.path("/run/here").exists)
+        wait_until(pulling.node.path("/run/here").exists, seconds=300)
         status, said = pulling.run("pull")
         assert status == 4
         assert "held the lock /run/servicenet/agent.lock" in said
@@ -335,7 +328,7 @@ def test_a_change_that_cuts_the_node_off_its_source_goes_back(pulling: Pulling) 
     status, said = pulling.run("pull")
     assert status == 1
     assert "could not be reached for 3 s after the change, which went back by itself" in said
-    until(lambda: not pulling.node.path(f"{STATE}/confirm.json").exists())
+    wait_until(lambda: not pulling.node.path(f"{STATE}/confirm.json").exists(), seconds=300)
     assert pulling.who(11) == {"pod-a1"}
     status, said = pulling.run("pull")
     assert status == 0
@@ -357,7 +350,9 @@ def test_a_kill_while_the_agent_waits_is_undone_by_a_boot(pulling: Pulling) -> N
         pulling.give("pod-b1", NUMBERS, externalIPs=[pulling.address])
         agent = pulling.node.start_process(["python3", PROGRAM, "pull"])
         waiting = pulling.node.path(f"{STATE}/confirm.json")
-        until(lambda path=waiting: path.exists() and json.loads(path.read_text() or "{}").get("until", 0) > 0)
+        wait_until(
+            lambda path=waiting: path.exists() and json.loads(path.read_text() or "{}").get("until", 0) > 0, seconds=300
+        )
         assert pulling.who(11) == {"pod-b1"}
         for pid in pulling.agents():
             pulling.node.run(["kill", "-9", str(pid)], check=False)

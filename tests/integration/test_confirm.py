@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +27,13 @@ from integration.services_lab import (
     vip,
 )
 from integration.test_rollback import become, roll_back, who
+from lab.waiting import wait_until
 
 __all__ = ["module_server", "node", "rules_node", "services_lab"]
 
 # Longer than any run takes on a busy machine, for what must not go back while a test looks at it.
 LONG = 6000
 in_one_mode = pytest.mark.parametrize("node", ["nftables"], indirect=True)
-
-
-def until(true: Callable[[], bool], seconds: float = 300) -> None:
-    """Waits for a condition."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def confirm(node: ServicesNode, token: str) -> dict[str, Any]:
@@ -87,7 +80,7 @@ def test_a_change_that_nobody_confirms_goes_back(node: ServicesNode) -> None:
     # Meanwhile nothing else is done.
     assert "waits for 5" in node.fail()
     let_time_pass(node)
-    until(lambda: not waits(node))
+    wait_until(lambda: not waits(node), seconds=300)
     assert who(node) == {"pod-a1"}
     late = confirm(node, result["confirm_token"])
     assert "can't be confirmed any more" in late["msg"]
@@ -100,7 +93,7 @@ def test_a_change_that_nobody_confirms_goes_back(node: ServicesNode) -> None:
     # Confirmed, it stays; a repair and a run that changes nothing wait for nobody.
     token = node.run(confirm_seconds=LONG)["confirm_token"]
     assert confirm(node, token)["changed"]
-    until(lambda: not watchers(node.server))
+    wait_until(lambda: not watchers(node.server), seconds=300)
     assert (node.run(confirm_seconds=LONG)["confirm_token"], waits(node)) == ("", False)
     node.sh("nft flush ruleset")
     for tool in ("iptables-legacy", "ip6tables-legacy"):
@@ -115,7 +108,7 @@ def test_without_any_confirmation_it_goes_back_in_its_time(node: ServicesNode) -
     """Nobody touches the clock: two seconds after the change the node is as before, and the module has long ended."""
     become(node, "pod-a1")
     become(node, "pod-b1", confirm_seconds=2, confirm_hold_seconds=0)
-    until(lambda: not waits(node))
+    wait_until(lambda: not waits(node), seconds=300)
     assert who(node) == {"pod-a1"}
     # Nobody has to stay there: the next run tries again.
     assert node.run()["changed"]
@@ -133,7 +126,7 @@ def test_a_killed_change_goes_back_at_once(rules_node: ServicesNode) -> None:
     rules_node.give(service("web", 10, {"pod-b1": "ready"}))
     rules_node.fault("after", transactions)
     assert "killed" in rules_node.start(confirm_seconds=LONG).wait()
-    until(lambda: not waits(rules_node))
+    wait_until(lambda: not waits(rules_node), seconds=300)
     rules_node.heal()
     assert who(rules_node) == {"pod-a1"}
     assert rules_node.run()["held"]
@@ -159,7 +152,7 @@ def test_the_first_rules_of_a_node_go_back_to_none(node: ServicesNode) -> None:
     become(node, "pod-b1", confirm_seconds=LONG)
     assert who(node) == {"pod-b1"}
     let_time_pass(node)
-    until(lambda: not waits(node))
+    wait_until(lambda: not waits(node), seconds=300)
     assert "servicenet" not in node.rules()
     assert "held at no rules" in node.run()["held"]
     assert roll_back(node, state="released")["changed"]
@@ -178,7 +171,7 @@ def test_another_mode_goes_back_to_the_one_before(node: ServicesNode) -> None:
     run = node.start_module("iptables_services", {**options, "variant": "nft"}).wait()
     assert run["confirm_token"]
     let_time_pass(node)
-    until(lambda: not waits(node))
+    wait_until(lambda: not waits(node), seconds=300)
     assert who(node) == {"pod-a1"}
     assert "SERVICENET" not in node.rules()
     held = node.start_module("iptables_services", {**options, "variant": "nft"}).wait()
@@ -190,7 +183,7 @@ def test_a_refused_change_waits_for_nobody(rules_node: ServicesNode) -> None:
     rules_node.give(service("web", 10, {"pod-b1": "ready"}))
     rules_node.fault("refuse", 1, "the kernel is out of memory today")
     assert "out of memory" in rules_node.fail(confirm_seconds=LONG)
-    until(lambda: not waits(rules_node))
+    wait_until(lambda: not waits(rules_node), seconds=300)
     rules_node.heal()
     assert who(rules_node) == {"pod-a1"}
     assert rules_node.run()["changed"]
