@@ -122,10 +122,11 @@ def _service_ports(spec: Mapping[str, Any]) -> tuple[ServicePort, ...]:
                 0 if node_port is None else values.number(node_port, "nodePort", 0, 65535),
             )
         )
-    if len({p.name for p in ports}) < len(ports):
-        raise Broken("two of its ports have the same name")
-    if len({(p.protocol, p.port) for p in ports}) < len(ports):
-        raise Broken("two of its ports have the same number and protocol")
+    if len(ports) > 1:
+        if len({p.name for p in ports}) < len(ports):
+            raise Broken("two of its ports have the same name")
+        if len({(p.protocol, p.port) for p in ports}) < len(ports):
+            raise Broken("two of its ports have the same number and protocol")
     return tuple(sorted(ports))
 
 
@@ -136,14 +137,16 @@ def _cluster_ips(spec: Mapping[str, Any]) -> tuple[bool, tuple[str, ...]]:
         given = [spec["clusterIP"]]
     if given == ["None"]:
         return True, ()
-    addresses = tuple(values.routable(a, "clusterIP") for a in given if a != "")
-    if len({values.family(a) for a in addresses}) < len(addresses):
+    addresses = tuple([values.routable(a, "clusterIP") for a in given if a != ""])
+    if len(addresses) == 2 and values.family(addresses[0]) == values.family(addresses[1]):
         raise Broken("its clusterIPs are of one family")
     return False, addresses
 
 
 def _load_balancer_ips(raw: Mapping[str, Any]) -> tuple[str, ...]:
-    balancer = values.mapping(values.mapping(raw.get("status"), "status").get("loadBalancer"), "loadBalancer")
+    if raw.get("status") is None:
+        return ()
+    balancer = values.mapping(values.mapping(raw["status"], "status").get("loadBalancer"), "loadBalancer")
     found = set()
     for entry in values.sequence(balancer.get("ingress"), "ingress", MAX_ENTRIES):
         ingress = values.mapping(entry, "an ingress")
@@ -219,7 +222,9 @@ def _read_service(raw: Mapping[str, Any]) -> Service:
         external_name,
         None if proxy_name is None else values.label_value(proxy_name, PROXY_NAME_LABEL),
         _own_annotations(metadata),
-        tuple(sorted(read_slice(s) for s in values.sequence(raw.get("endpointSlices"), "endpointSlices", MAX_ENTRIES))),
+        tuple(
+            sorted([read_slice(s) for s in values.sequence(raw.get("endpointSlices"), "endpointSlices", MAX_ENTRIES)])
+        ),
     )
 
 

@@ -75,19 +75,23 @@ def _hints(hints: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 def _endpoint(raw: Mapping[str, Any], family: int) -> Endpoint:
     addresses = tuple(
-        values.routable(a, "endpoint address")
-        for a in values.sequence(raw.get("addresses"), "addresses", MAX_ADDRESSES)
+        [
+            values.routable(a, "endpoint address")
+            for a in values.sequence(raw.get("addresses"), "addresses", MAX_ADDRESSES)
+        ]
     )
     if not addresses:
         raise Broken("an endpoint has no address")
     for address in addresses:
         if values.family(address) != family:
             raise Broken(f"endpoint address {address} is not of the slice's addressType")
+    # A field that is not there is not read: a big cluster has many endpoints, and most of them say little.
     conditions = _conditions(raw) if raw.get("conditions") else (True, True, False)
-    hints = values.mapping(raw.get("hints"), "hints")
+    hints, reference = raw.get("hints"), raw.get("targetRef")
+    if hints is not None:
+        hints = values.mapping(hints, "hints")
+    target = None if reference is None else _pod_of(values.mapping(reference, "targetRef"))
     node, hostname = raw.get("nodeName") or "", raw.get("hostname") or ""
-    reference = values.mapping(raw.get("targetRef"), "targetRef")
-    target = reference.get("name") if reference.get("kind") == "Pod" else None
     return Endpoint(
         addresses,
         *conditions,
@@ -97,6 +101,10 @@ def _endpoint(raw: Mapping[str, Any], family: int) -> Endpoint:
         values.subdomain(hostname, "hostname") if hostname else "",
         values.subdomain(target, "targetRef name") if target else "",
     )
+
+
+def _pod_of(reference: Mapping[str, Any]) -> Any:
+    return reference.get("name") if reference.get("kind") == "Pod" else None
 
 
 def _slice_ports(raw: Mapping[str, Any]) -> tuple[SlicePort, ...]:
@@ -126,7 +134,7 @@ def _read_slice(raw: Mapping[str, Any]) -> EndpointSlice:
         family,
         HEADLESS_LABEL in values.mapping(described.get("labels"), "labels"),
         _slice_ports(raw),
-        tuple(sorted(_endpoint(values.mapping(e, "an endpoint"), family) for e in endpoints)),
+        tuple(sorted([_endpoint(values.mapping(e, "an endpoint"), family) for e in endpoints])),
     )
 
 

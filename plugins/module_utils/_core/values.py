@@ -22,6 +22,8 @@ SUBDOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9
 LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
 _IPV4_BYTE = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _IPV4 = re.compile(rf"{_IPV4_BYTE}(?:\.{_IPV4_BYTE}){{3}}\Z", re.ASCII)
+# Most addresses of a cluster are of this kind, and a big one has tens of thousands: they are told at one glance.
+_ROUTABLE_IPV4 = re.compile(rf"(?!0\.|127\.|169\.254\.|2(?:2[4-9]|3\d)\.){_IPV4_BYTE}(?:\.{_IPV4_BYTE}){{3}}\Z", re.ASCII)
 
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 
@@ -80,6 +82,8 @@ def _reason_against_traffic(text: str) -> str:
 
 def routable(value: object, what: str = "address") -> str:
     """An address that packets may be sent to on behalf of a Service; the API server refuses the others as well."""
+    if isinstance(value, str) and _ROUTABLE_IPV4.match(value):
+        return value
     text = address(value, what)
     reason = _reason_against_traffic(text)
     if reason:
