@@ -9,13 +9,16 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Callable
 
 from ._core import explain, values
 from ._core.errors import OptionError
 from ._core.explain import Answer, Explainer, Packet
+from ._core.iptables_explain import IptablesExplainer
+from ._core.nftables_explain import NftablesExplainer
 from ._core.settings import Settings
 from ._core.table import NODE_PORT, PortRules, ServiceTable
+from ._core.userspace_explain import UserspaceExplainer
 from ._node import addresses
 from ._runner import Inspection, expected_program
 
@@ -27,6 +30,13 @@ OPTIONS: dict[str, Any] = {
     "interface": {"type": "str", "default": ""},
 }
 FROM_NODE = "node"
+# From the compiler of a mode to what walks its rules. The modes themselves do not know it: a run that programs a node
+# has no use for it, and Python would compile it each time.
+EXPLAINERS: dict[str, Callable[[Any], Explainer]] = {
+    "iptables": lambda _compiler: IptablesExplainer(),
+    "nftables": NftablesExplainer,
+    "userspace": UserspaceExplainer,
+}
 # A result stays small, whatever the Service.
 MOST_NAMED = 100
 
@@ -56,10 +66,9 @@ def packet_of(asked: dict[str, Any], settings: Settings) -> Packet:
 
 def explanation(found: Inspection, asked: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """What the rules in the kernel do with the packet, and what the applied snapshot wants if that is another thing."""
-    # Not part of every mode: those without rules of their own for each frontend can't be walked.
-    explainer: Explainer | None = getattr(found.mode, "explainer", None)
-    if explainer is None:
+    if found.mode.name not in EXPLAINERS:
         raise OptionError(f"The mode {found.mode.name} can't explain packets.")
+    explainer = EXPLAINERS[found.mode.name](found.mode.compiler)
     packet = packet_of(asked, settings)
     expected = expected_program(found.mode, found.table)
     answer, wanted = explainer.explain(found.current, packet), explainer.explain(expected, packet)

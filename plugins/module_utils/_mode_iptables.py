@@ -16,7 +16,6 @@ from typing import Any
 from ._core import iptables, iptables_live, text_iptables
 from ._core.errors import ToolError
 from ._core.iptables import IptablesCompiler
-from ._core.iptables_explain import IptablesExplainer
 from ._core.live import LiveFrontend
 from ._core.passes import Changes, Program
 from ._core.settings import Settings
@@ -46,7 +45,6 @@ class IptablesMode:
 
     def __init__(self, settings: Settings, run: Runner, variant: str, leftover: str = "") -> None:
         self.compiler = IptablesCompiler(settings)
-        self.explainer = IptablesExplainer()
         self.variant = self.iptables_variant = variant
         self.warnings = []
         if leftover:

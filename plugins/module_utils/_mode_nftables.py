@@ -18,7 +18,6 @@ from ._core.errors import NetlinkError, PreflightError, ToolError
 from ._core.live import LiveFrontend
 from ._core.nftables import NftablesCompiler
 from ._core.nftables_changes import Forget
-from ._core.nftables_explain import NftablesExplainer
 from ._core.passes import Changes, Program
 from ._core.settings import Settings
 from ._core.table import PortRules
@@ -53,7 +52,6 @@ class NftablesMode:
 
     def __init__(self, settings: Settings, run: Runner, compiler: NftablesCompiler | None = None) -> None:
         self.compiler = NftablesCompiler(settings) if compiler is None else compiler
-        self.explainer = NftablesExplainer(self.compiler)
         self.tool = NftTool(run)
         self.warnings: list[str] = []
         self._known: _Known | None = None

@@ -17,13 +17,11 @@ from typing import Any
 
 from ._core import nftables_live, text_nginx
 from ._core.errors import OptionError, ServicenetError, ToolError
-from ._core.explain import Explainer
 from ._core.live import LiveFrontend
 from ._core.passes import Changes, Program
 from ._core.settings import Settings
 from ._core.text_nginx import HEAD, LIVE, PROXY, RESERVED, Build, ProxyOptions
 from ._core.userspace import UserspaceCompiler
-from ._core.userspace_explain import UserspaceExplainer
 from ._mode_nftables import NftablesMode
 from ._node import files, listeners, reserved_ports
 from ._node.nginx import Nginx
@@ -113,7 +111,6 @@ class UserspaceMode:
     def __init__(self, settings: Settings, run: Runner, options: ProxyOptions, nginx: Nginx, ports: Ports) -> None:
         self.options, self.nginx, self.ports = options, nginx, ports
         self.compiler = UserspaceCompiler(settings, options, ports.port_of)
-        self.explainer: Explainer = UserspaceExplainer(self.compiler)
         self.rules = NftablesMode(settings, run, self.compiler)
         self._build: Build | None = None
         # The file as a plan goes by it, from its first look on: another run may remove it meanwhile.

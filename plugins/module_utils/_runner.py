@@ -165,10 +165,12 @@ class Outcome(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """What a run would do. ``record`` is the state file that it goes by; ``current`` None: the node was not read."""
+    """What a run would do. ``record`` is the state file that it goes by; ``current`` None: the node was not read.
+    ``data`` is the file of the snapshot ``new``."""
 
     settings: Settings
     mode: Mode
+    data: bytes
     new: Snapshot
     done: Pass
     changes: Changes
@@ -275,7 +277,7 @@ class Inspection(NamedTuple):
 
 def inspect(request: Request) -> Inspection:
     """Reads the node and compares it with what the last run left and with a snapshot. Changes nothing."""
-    applied, asked = _applied(request), load(request.snapshot)
+    applied, asked = _applied(request), snapshot.load(read_snapshot(request.snapshot))
     settings = request.settings(asked)
     mode = request.mode(settings)
     current = mode.read()
@@ -287,12 +289,12 @@ def inspect(request: Request) -> Inspection:
     return Inspection(applied, table, mode.frontends(current), drift, missing, surplus, mode, current)
 
 
-def load(path: str) -> Snapshot:
-    """The snapshot at a path, or a sentence that there is none."""
+def read_snapshot(path: str) -> bytes:
+    """The file of a snapshot, or a sentence that there is none."""
     data = files.read_bytes(path)
     if data is None:
         raise SnapshotError(f"There is no snapshot at {path}: run the role cluster_snapshot first.")
-    return snapshot.load(data)
+    return data
 
 
 # --------------------------------------------------------------------------------------------------------- the plan
@@ -300,7 +302,8 @@ def load(path: str) -> Snapshot:
 
 def _plan(request: Request) -> _Plan:
     record, warnings = _read_record(request)
-    new = load(request.snapshot)
+    data = read_snapshot(request.snapshot)
+    new = snapshot.load(data)
     settings = request.settings(new)
     mode = request.mode(settings)
     old = new if record.get("snapshot") == new.digest else _applied(request)
@@ -332,7 +335,9 @@ def _plan(request: Request) -> _Plan:
         raise PreflightError(list(report.errors))
     warnings += report.warnings
     steps = mode.steps(changes)
-    return _Plan(settings, mode, new, done, changes, steps, current, token, record, report.changes, drift, warnings)
+    return _Plan(
+        settings, mode, data, new, done, changes, steps, current, token, record, report.changes, drift, warnings
+    )
 
 
 def _drift(mode: Mode, before: ServiceTable, current: Program) -> list[str]:
@@ -395,7 +400,7 @@ def _apply(request: Request, plan: _Plan) -> None:
     else:
         holds = describing.fingerprint(plan.current)
     if plan.record.get("snapshot") != plan.new.digest or files.read_bytes(request.applied_path) is None:
-        files.write_atomic(request.applied_path, snapshot.dump(plan.new), 0o640)
+        files.write_atomic(request.applied_path, plan.data, 0o640)
     files.write_json(request.record_path, _record_of(request, mode, plan.settings, plan.new, token, holds))
 
 

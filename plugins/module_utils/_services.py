@@ -12,7 +12,6 @@ from __future__ import annotations
 import platform
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
-from ._core import live
 from ._core import settings as settings_of
 from ._core.errors import OptionError, ServicenetError, SnapshotError
 from ._core.passes import Pass
@@ -21,15 +20,13 @@ from ._core.preflight_model import PreflightOptions, Report
 from ._core.preflight_settings import IPVS
 from ._core.resolve import NodeView
 from ._core.settings import Settings
-from ._core.snapshot import Snapshot
+from ._core.snapshot import Snapshot, load
 from ._core.table import PortRules
-from ._explaining import OPTIONS as EXPLAIN_OPTIONS
-from ._explaining import explanation
 from ._node import addresses, files, left_by_kube_proxy, preflight_facts
 from ._node.iptables_tool import LEGACY, loaded_tables
 from ._node.others import RULES
 from ._node.runner import MissingToolError, Runner
-from ._runner import MOST_NAMED, Inspection, Mode, Outcome, Request, absent, inspect, load, present
+from ._runner import Mode, Outcome, Request, absent, present, read_snapshot
 
 FAMILIES = {"ipv4": 4, "ipv6": 6}
 
@@ -218,7 +215,7 @@ def lacks_snapshot(params: dict[str, Any]) -> bool:
     if not params["snapshot_digest"] or params["state"] != "present":
         return False
     try:
-        return bool(load(params["snapshot"]).digest != params["snapshot_digest"])
+        return load(read_snapshot(params["snapshot"])).digest != params["snapshot_digest"]
     except SnapshotError:
         return True
 
@@ -247,16 +244,6 @@ def _without_kube_proxy(outcome: Outcome, run: Runner, check: bool) -> Outcome:
     return outcome._replace(changed=outcome.changed or bool(leftovers), before=before)
 
 
-INFO_ARGUMENTS: dict[str, Any] = {
-    "explain": {"type": "dict", "options": EXPLAIN_OPTIONS},
-    "snapshot": {"type": "path"},
-    "services": {"type": "list", "elements": "str", "default": []},
-    "max_frontends": {"type": "int", "default": 200},
-    "state_dir": {"type": "path", "default": "/var/lib/servicenet"},
-    "run_dir": {"type": "path", "default": "/run/servicenet"},
-}
-
-
 def last_run(state_dir: str, names: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """-> (the first of these modes that has a state file, that file), ("", {}) if none has."""
     for name in names:
@@ -264,50 +251,3 @@ def last_run(state_dir: str, names: Sequence[str]) -> tuple[str, dict[str, Any]]
         if isinstance(record, dict) and isinstance(record.get("options"), dict):
             return name, record
     return "", {}
-
-
-def info(params: dict[str, Any], makers: Makers, run: Runner) -> dict[str, Any]:
-    """What service_rules_info tells; ``params`` are its options, ``mode`` included."""
-    name, record = last_run(params["state_dir"], list(makers) if params["mode"] == "auto" else [params["mode"]])
-    if not name:
-        empty: dict[str, Any] = {key: [] for key in ("frontends", "drift", "missing", "surplus")}
-        counts = dict.fromkeys(("applied_at", "frontends_count", "drift_count"), 0)
-        return {"mode": "", "digest": "", "explanation": {}, **counts, **empty}
-    options = record["options"]
-    asked = params.get("explain")
-    applied = f"{params['state_dir']}/{name}.jsonl.gz"
-    # A state file does not keep where it is.
-    directories = {option: params[option] for option in ("state_dir", "run_dir")}
-    found = inspect(
-        Request(
-            name,
-            params["snapshot"] or applied,
-            params["state_dir"],
-            params["run_dir"],
-            lambda snapshot: settings(options, snapshot),
-            lambda compiled_by: makers[name]({**options, **directories})(compiled_by, run),
-            lambda _mode, _settings, _done: Report((), (), ()),
-            options,
-        )
-    )
-    frontends = live.named(found.frontends, found.table)
-    if params["services"]:
-        frontends = [one for one in frontends if one["service"].split(":")[0] in params["services"]]
-    return {
-        "mode": name,
-        "digest": found.applied.digest if found.applied is not None else "",
-        "applied_at": int(files.modified(applied)),
-        "frontends": frontends[: params["max_frontends"]],
-        "frontends_count": len(frontends),
-        "drift": found.drift[:MOST_NAMED],
-        "drift_count": len(found.drift),
-        "missing": found.missing,
-        "surplus": found.surplus,
-        "explanation": _explained(found, asked, options) if asked else {},
-    }
-
-
-def _explained(found: Inspection, asked: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    if found.applied is None:
-        raise OptionError("Nothing can be explained: the snapshot that was applied last is not on this node.")
-    return explanation(found, asked, settings(options, found.applied))

@@ -19,7 +19,7 @@ from ._module import finish, runner_of
 from ._node.runner import Runner
 from ._programming import confirm, program, told
 from ._runner import MOST_NAMED, Outcome
-from ._services import ARGUMENTS, INFO_ARGUMENTS, MakeMode, Makers, info, lacks_snapshot
+from ._services import ARGUMENTS, MakeMode, lacks_snapshot
 
 
 def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[dict[str, Any]], MakeMode]) -> None:
@@ -47,15 +47,14 @@ def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[di
     finish(module, result, f"service rules ({name})", outcome.before, outcome.after, outcome.warnings)
 
 
-def run_info_module(makers: Makers) -> None:
+def run_info_module(arguments: dict[str, Any], tell: Callable[[dict[str, Any], Runner], dict[str, Any]]) -> None:
     """The whole of service_rules_info.
 
-    :param makers: for each mode what ``run_module`` takes as ``make_mode``.
+    :param tell: handed in, since it brings the code of all modes.
     """
-    mode_argument = {"type": "str", "choices": ["auto", *makers], "default": "auto"}
-    module = AnsibleModule({"mode": mode_argument, **INFO_ARGUMENTS}, supports_check_mode=True)
+    module = AnsibleModule(arguments, supports_check_mode=True)
     try:
-        found = info(module.params, makers, runner_of(module))
+        found = tell(module.params, runner_of(module))
         module.exit_json(changed=False, **found, **told(module.params["state_dir"]))
     except ServicenetError as error:
         module.fail_json(msg=str(error))

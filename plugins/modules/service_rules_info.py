@@ -234,12 +234,12 @@ explanation:
       type: dict
 """
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._modes import MAKERS
+from ansible_collections.kubenode.servicenet.plugins.module_utils._inspecting import ARGUMENTS, info
 from ansible_collections.kubenode.servicenet.plugins.module_utils._services_module import run_info_module
 
 
 def main() -> None:
-    run_info_module(MAKERS)
+    run_info_module(ARGUMENTS, info)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -411,10 +412,10 @@ def test_a_node_that_is_not_fit_is_left_alone(node: Node) -> None:
     assert not node.state.exists()
 
 
-def test_a_node_of_broken_json_is_a_sentence(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_of_broken_json_is_a_sentence(node: Node) -> None:
     line = b'{"kind":"Node","metadata":{"name":"node-a"},"spec":'
-    broken = snapshot.Snapshot((line,), {"ready_endpoints": 0, "services": 0}, "digest")
-    monkeypatch.setattr(runner, "load", lambda _path: broken)
+    digest = hashlib.sha256(line + b"\n").hexdigest()
+    node.path.write_bytes(snapshot.dump(snapshot.Snapshot((line,), {"ready_endpoints": 0, "services": 0}, digest)))
 
     def settings(read: snapshot.Snapshot) -> Settings:
         read.node("node-a")

@@ -23,7 +23,9 @@ LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\
 _IPV4_BYTE = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _IPV4 = re.compile(rf"{_IPV4_BYTE}(?:\.{_IPV4_BYTE}){{3}}\Z", re.ASCII)
 # Most addresses of a cluster are of this kind, and a big one has tens of thousands: they are told at one glance.
-_ROUTABLE_IPV4 = re.compile(rf"(?!0\.|127\.|169\.254\.|2(?:2[4-9]|3\d)\.){_IPV4_BYTE}(?:\.{_IPV4_BYTE}){{3}}\Z", re.ASCII)
+_ROUTABLE_IPV4 = re.compile(
+    rf"(?!0\.|127\.|169\.254\.|2(?:2[4-9]|3\d)\.){_IPV4_BYTE}(?:\.{_IPV4_BYTE}){{3}}\Z", re.ASCII
+)
 
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 
