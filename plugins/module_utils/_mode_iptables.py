@@ -10,7 +10,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from ._core import iptables, iptables_live, text_iptables
@@ -19,19 +19,18 @@ from ._core.iptables import IptablesCompiler
 from ._core.live import LiveFrontend
 from ._core.passes import Changes, Program
 from ._core.settings import Settings
-from ._core.table import PortRules
 from ._core.text_iptables import Change
+from ._mode import ModeDefaults, Step
 from ._node import generation
 from ._node.iptables_tool import LEGACY, NFT, IptablesTool, detect, loaded_tables
 from ._node.runner import MissingToolError, Runner
-from ._runner import Step
 
 _LINE = re.compile(r"line:? (\d+)")
 _TARGET = re.compile(r" -[jg] (SERVICENET\S*)$", re.MULTILINE)
 
 
-class IptablesMode:
-    """Implements ``_runner.Mode`` for one variant of iptables.
+class IptablesMode(ModeDefaults):
+    """Implements ``_mode.Mode`` for one variant of iptables.
 
     :param variant: ``legacy`` or ``nft``.
     :param leftover: the other variant if it holds chains of ours.
@@ -72,14 +71,6 @@ class IptablesMode:
                     if ours is not None:
                         program[iptables.container(family, table, chain)] = ours
         return program
-
-    def ours(self, program: Program) -> Program:
-        """All of it: no other mode has chains of these names."""
-        return program
-
-    def tracked(self, rules: Iterable[PortRules]) -> Iterable[PortRules]:
-        """As they are: packets go to the endpoints themselves."""
-        return rules
 
     def frontends(self, program: Program) -> list[LiveFrontend]:
         """What the leaves name."""

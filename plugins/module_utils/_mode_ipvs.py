@@ -25,9 +25,11 @@ from ._core.ipvs_drain import Limit
 from ._core.ipvs_held import FAMILIES, Held, Kernel, held
 from ._core.live import LiveFrontend
 from ._core.passes import Changes, Program
+from ._core.preflight_settings import IPVS as IPVS_SETTINGS
 from ._core.settings import Settings
 from ._core.table import PortRules
 from ._core.text_iptables import Change
+from ._mode import ModeDefaults, Step
 from ._node import ipvs_preflight, service_addresses
 from ._node.ipset_tool import IpsetTool
 from ._node.iptables_tool import LEGACY, IptablesTool, detect, loaded_tables
@@ -35,14 +37,13 @@ from ._node.ipvs import Ipvs
 from ._node.ipvs_drain_state import DrainState, now
 from ._node.ipvs_retire import carry_out
 from ._node.runner import Runner
-from ._runner import Step
 
 FRAME = ("sets", "chain")
 DRAIN = "what drains"
 
 
-class IpvsMode:
-    """Implements ``_runner.Mode``.
+class IpvsMode(ModeDefaults):
+    """Implements ``_mode.Mode``.
 
     :param drain: how long connections may go on where their endpoint is gone, and where that is remembered.
     :param wanted: the variant of iptables, "" to take that of the host.
@@ -53,6 +54,7 @@ class IpvsMode:
         *("xt_conntrack", "xt_addrtype", "xt_mark", "xt_bpf", "xt_ipvs"),
         *("REJECT", "MARK", "MASQUERADE"),
     )
+    sysctls = IPVS_SETTINGS
 
     def __init__(
         self, settings: Settings, run: Runner, options: IpvsOptions, drain: tuple[int, DrainState], wanted: str = ""
@@ -77,10 +79,7 @@ class IpvsMode:
         return self._variant
 
     def judge(self, rules: Sequence[PortRules], full: bool, load: bool) -> tuple[list[str], list[str]]:
-        """-> (what the kernel lacks, and whether it does is only asked in a full pass; warnings).
-
-        :param load: have it load what it can; otherwise nothing changes.
-        """
+        """What IPVS lacks for the schedulers of the Services, and Services that get another one than they name."""
         default = self.compiler.options.scheduler
         warnings = ipvs_options.warnings_of(rules, default)
         if any("/address/" in name for name in self._held.program) and not service_addresses.has_device():
@@ -127,10 +126,6 @@ class IpvsMode:
         """All of it, and the device."""
         there = {HOLDER: True} if service_addresses.has_device() else {}
         return {**program, **there}
-
-    def tracked(self, rules: Iterable[PortRules]) -> Iterable[PortRules]:
-        """As they are: connection tracking sees the endpoints."""
-        return rules
 
     def frontends(self, program: Program) -> list[LiveFrontend]:
         """What servers and entries name."""

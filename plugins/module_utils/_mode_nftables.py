@@ -10,7 +10,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ._core import nftables, nftables_changes, nftables_listing, nftables_live, text_nftables
@@ -20,11 +20,10 @@ from ._core.nftables import NftablesCompiler
 from ._core.nftables_changes import Forget
 from ._core.passes import Changes, Program
 from ._core.settings import Settings
-from ._core.table import PortRules
+from ._mode import ModeDefaults, Step
 from ._node import generation, nft_memory, nft_tool
 from ._node.nft_tool import NftTool, refused_line
 from ._node.runner import Runner
-from ._runner import Step
 
 FAMILIES = (4, 6)
 # A client may be forgotten by its timeout, or remembered anew, between looking and deleting.
@@ -43,11 +42,10 @@ def _after(program: Program, changes: Changes) -> Program:
     return {name: content for name, content in held.items() if content is not None}
 
 
-class NftablesMode:
-    """Implements ``_runner.Mode``."""
+class NftablesMode(ModeDefaults):
+    """Implements ``_mode.Mode``."""
 
     name = "nftables"
-    features: tuple[str, ...] = ()
     iptables_variant = ""
 
     def __init__(self, settings: Settings, run: Runner, compiler: NftablesCompiler | None = None) -> None:
@@ -82,10 +80,6 @@ class NftablesMode:
         }
         lost = tuple(f"{family}/" for family, mark in held.items() if _taken_over(mark, self.compiler.mark))
         return {name: content for name, content in program.items() if not name.startswith(lost)}
-
-    def tracked(self, rules: Iterable[PortRules]) -> Iterable[PortRules]:
-        """As they are: packets go to the endpoints themselves."""
-        return rules
 
     def frontends(self, program: Program) -> list[LiveFrontend]:
         """What the elements name."""

@@ -22,11 +22,11 @@ from ._core.passes import Changes, Program
 from ._core.settings import Settings
 from ._core.text_nginx import HEAD, LIVE, PROXY, RESERVED, Build, ProxyOptions
 from ._core.userspace import UserspaceCompiler
+from ._mode import ModeDefaults, Step
 from ._mode_nftables import NftablesMode
 from ._node import files, listeners, reserved_ports
 from ._node.nginx import Nginx
 from ._node.runner import Runner
-from ._runner import Step
 
 PROXIES = "nginx (proxies)"
 
@@ -101,11 +101,10 @@ class Ports:
             files.remove(self._path)
 
 
-class UserspaceMode:
-    """Implements ``_runner.Mode``."""
+class UserspaceMode(ModeDefaults):
+    """Implements ``_mode.Mode``."""
 
     name = "userspace"
-    features: tuple[str, ...] = ()
     iptables_variant = ""
 
     def __init__(self, settings: Settings, run: Runner, options: ProxyOptions, nginx: Nginx, ports: Ports) -> None:

@@ -14,20 +14,21 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from ._core import changes as describing
 from ._core import passes, snapshot, stale_flows
 from ._core.errors import NetlinkError, PreflightError, ServicenetError, SnapshotError, ToolError
 from ._core.live import LiveFrontend
-from ._core.passes import Changes, Compiler, Pass, Program
+from ._core.passes import Changes, Pass, Program
 from ._core.preflight_model import Report, SysctlChange
 from ._core.resolve import resolve
 from ._core.settings import Settings
 from ._core.snapshot import Snapshot
-from ._core.table import PortRules, ServiceTable
+from ._core.table import ServiceTable
+from ._mode import Mode, Step
 from ._node import addresses, conntrack, files, sysctl
 from ._node.lock import Lock
 from ._node.runner import MissingToolError
@@ -41,69 +42,6 @@ MOST_NAMED = 100
 ANSWER_SECONDS = 0.1
 
 _NO_SERVICES = ServiceTable((), (), ())
-
-
-class Step(NamedTuple):
-    """One transaction: its text, and the text that takes it back. ``where`` says to whom it goes, for messages."""
-
-    where: str
-    text: str
-    undo: str
-
-
-class Mode(Protocol):
-    """The node's half of a mode."""
-
-    @property
-    def name(self) -> str:
-        """The name of the mode."""
-
-    @property
-    def compiler(self) -> Compiler:
-        """The pure half."""
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """Features of iptables that preflight has to find."""
-
-    @property
-    def iptables_variant(self) -> str:
-        """The variant of iptables that the mode uses, "" for none."""
-
-    @property
-    def warnings(self) -> list[str]:
-        """Sentences about what making the mode showed."""
-
-    def token(self) -> str:
-        """While it stands, nobody changed what we left; "" if the mode can't tell without reading."""
-
-    def read(self) -> Program:
-        """What the node holds of ours, spelled as the compiler does."""
-
-    def ours(self, program: Program) -> Program:
-        """Of what was read that which the mode has to take away in the end: not what another mode has taken over."""
-
-    def tracked(self, rules: Iterable[PortRules]) -> Iterable[PortRules]:
-        """The rules with the backends that connection tracking sees."""
-
-    def frontends(self, program: Program) -> list[LiveFrontend]:
-        """What a program that was read does with each frontend."""
-
-    def complete(self, changes: Changes, current: Program | None) -> Changes:
-        """The changes, and those of what holds containers together (the frame). ``current`` None: the node holds what
-        the last run left, and nobody looked."""
-
-    def steps(self, changes: Changes) -> list[Step]:
-        """The transactions in their order: every mixture sends a packet to an old or new backend, or refuses it."""
-
-    def test(self, step: Step) -> None:
-        """Has the tool judge a transaction without committing it, as far as the tool can."""
-
-    def apply(self, step: Step, undo: bool = False) -> None:
-        """Commits a step, or takes it back; or raises ``ToolError`` and changes nothing."""
-
-    def culprit(self, error: ToolError, step: Step) -> str:
-        """The rule or element of the step that the tool refused; "" if it did not say."""
 
 
 class Request(NamedTuple):
@@ -250,11 +188,8 @@ def absent(request: Request, mode: Mode) -> Outcome:
 
 def _removal(mode: Mode) -> Changes:
     """The changes that leave nothing of ours."""
-    # Not part of every mode: what may have to stay for a while.
-    leave: Callable[[Changes], Changes] | None = getattr(mode, "leave", None)
     try:
-        changes: Changes = {name: (content, None) for name, content in mode.ours(mode.read()).items()}
-        return changes if leave is None else leave(changes)
+        return mode.leave({name: (content, None) for name, content in mode.ours(mode.read()).items()})
     except MissingToolError:
         return {}  # rules can't be there without the tool that writes them
 

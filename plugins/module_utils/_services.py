@@ -10,23 +10,22 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import platform
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Sequence
 
 from ._core import settings as settings_of
 from ._core.errors import OptionError, ServicenetError, SnapshotError
 from ._core.passes import Pass
 from ._core.preflight import problems
 from ._core.preflight_model import PreflightOptions, Report
-from ._core.preflight_settings import IPVS
 from ._core.resolve import NodeView
 from ._core.settings import Settings
 from ._core.snapshot import Snapshot, load
-from ._core.table import PortRules
+from ._mode import Mode
 from ._node import addresses, files, left_by_kube_proxy, preflight_facts
 from ._node.iptables_tool import LEGACY, loaded_tables
 from ._node.others import RULES
 from ._node.runner import MissingToolError, Runner
-from ._runner import Mode, Outcome, Request, absent, present, read_snapshot
+from ._runner import Outcome, Request, absent, present, read_snapshot
 
 FAMILIES = {"ipv4": 4, "ipv6": 6}
 
@@ -82,9 +81,6 @@ NOT_RECORDED = (
     *("remove_kube_proxy", "kept_states", "confirm_seconds", "confirm_hold_seconds"),
 )
 
-# What a mode of its own asks of the kernel: from the rules, whether the pass is full and whether modules may be loaded,
-# to what is lacking and to warnings.
-Judge = Callable[[Sequence[PortRules], bool, bool], Tuple[List[str], List[str]]]
 MakeMode = Callable[[Settings, Runner], Mode]
 Makers = Dict[str, Callable[[Dict[str, Any]], MakeMode]]
 
@@ -179,12 +175,10 @@ def request(name: str, params: dict[str, Any], make_mode: MakeMode, run: Runner,
         features = mode.features if done.full and not (check and _asking_loads(mode, families)) else ()
         if not check and done.full:
             preflight_facts.load_conntrack(run)
-        # Not part of every mode; before the settings are read, some of which only a loaded module has.
-        judge: Judge | None = getattr(mode, "judge", None)
-        lacking, advice = judge(done.after.rules, done.full, not check) if judge is not None else ([], [])
-        besides = IPVS if name == "ipvs" else ()
+        # Before the settings are read, some of which only a loaded module has.
+        lacking, advice = mode.judge(done.after.rules, done.full, not check)
         gathered = preflight_facts.gather(
-            run, done.after.rules, families, mode.iptables_variant, features, besides=besides
+            run, done.after.rules, families, mode.iptables_variant, features, besides=mode.sysctls
         )
         if gathered.missing_tool and not check:
             raise ServicenetError(gathered.missing_tool)

@@ -30,8 +30,9 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Settings
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.stale_flows import Flow
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.table import PortRules
+from ansible_collections.kubenode.servicenet.plugins.module_utils._mode import ModeDefaults, Step
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.runner import MissingToolError
-from ansible_collections.kubenode.servicenet.plugins.module_utils._runner import Outcome, Request, Step
+from ansible_collections.kubenode.servicenet.plugins.module_utils._runner import Outcome, Request
 
 FRAME = "frame"
 
@@ -122,11 +123,10 @@ class Node:
         return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
 
 
-class DictMode:
+class DictMode(ModeDefaults):
     """One transaction a container, in the order of their names."""
 
     name = "nftables"
-    features: tuple[str, ...] = ()
     iptables_variant = ""
 
     def __init__(self, node: Node) -> None:
@@ -142,12 +142,6 @@ class DictMode:
             raise MissingToolError("dict", "Install the package dict.")
         self.node.reads += 1
         return dict(self.node.kernel)
-
-    def ours(self, program: Program) -> Program:
-        return program
-
-    def tracked(self, rules: Iterable[PortRules]) -> Iterable[PortRules]:
-        return rules
 
     def frontends(self, _program: Program) -> list[Any]:
         return []
