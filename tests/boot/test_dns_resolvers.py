@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from boot.world import VIP, cluster_file, use_network_manager, use_networkd, wait_until
+from boot.world import VIP, cluster_file, use_network_manager, use_networkd
 from lab.control_plane import has_peers, peer
 from lab.machine import GATEWAY, Machine
 from lab.playbooks import PlaybookRun
+from lab.waiting import wait_until
 
 PLAYBOOK = """
 - name: DNS alone

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from boot.world import VIP, cluster_file, use_networkd, wait_until
+from boot.world import VIP, cluster_file, use_networkd
 from lab.claim import kill_and_wait
 from lab.machine import GATEWAY, POD_CIDR, Machine
 from lab.playbooks import PlaybookRun
+from lab.waiting import wait_until
 
 AT_ONLINE = "/var/lib/rules-at-online"
 # What the kernel holds when the network is said to be up. Each unit waits for what stands behind After alone.

@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 from lab.machine import ADDRESS, GATEWAY, PODS, Machine
@@ -88,11 +86,3 @@ def cluster(pod: str) -> list[dict[str, Any]]:
 def cluster_file(pod: str) -> bytes:
     """The same as a snapshot file."""
     return snapshot.dump(snapshot.build(cluster(pod)))
-
-
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
-    """Back as soon as the condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
-        time.sleep(0.1)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from lab import Lab
+from lab.waiting import wait_until
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 
@@ -74,14 +75,13 @@ def get(lab: Lab, checkout: Path, tmp_path: Path) -> Any:
     server = subprocess.Popen([*python, str(program), "--config", str(tmp_path / "agent.json"), "serve"])
 
     def ask(url: str, status: int) -> tuple[str, str]:
-        deadline = time.monotonic() + 60
-        while True:
+        def answer() -> tuple[str, str] | None:
             said = subprocess.run([*python, "-c", GET, url], capture_output=True, text=True, check=False).stdout
             head, _line, body = said.partition("\n")
-            if head.split(" ")[0] == str(status) or time.monotonic() > deadline:
-                assert head.split(" ")[0] == str(status), (url, said)
-                return head.partition(" ")[2], body
-            time.sleep(0.2)
+            got, _space, weight = head.partition(" ")
+            return (weight, body) if got == str(status) else None
+
+        return wait_until(answer, f"{status} from {url}")
 
     yield ask
     server.terminate()

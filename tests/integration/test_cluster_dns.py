@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from lab.cluster import manifest_objects
 from lab.control_plane import has_peers, peer
 from lab.nodes import Node
 from lab.playbooks import PlaybookRun
+from lab.waiting import wait_until
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.allocations import Allocations, Ranges
@@ -86,16 +87,8 @@ def service(name: str, address: str) -> dict[str, Any]:
 
 def dig(node: Node, name: str, kind: str = "A", server: str = ADDRESS) -> list[str]:
     """The records of an answer; [] for none."""
-    done = node.run(["dig", "+short", "+tries=1", "+time=1", f"@{server}", name, kind], check=False)
+    done = node.run(["dig", "+short", "+tries=3", "+time=3", f"@{server}", name, kind], check=False)
     return sorted(line for line in done.stdout.splitlines() if not line.startswith(";"))
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Back as soon as the condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
 
 
 def coredns_of(node: Node) -> int:
@@ -106,7 +99,7 @@ def coredns_of(node: Node) -> int:
 def settle(node: Node) -> None:
     """Waits until CoreDNS has loaded the zone file."""
     held = str(serial(node))
-    wait_until(lambda: dig(node, "cluster.local", "SOA")[0].split()[2] == held, 6)
+    wait_until(lambda: held in " ".join(dig(node, "cluster.local", "SOA")).split(), "the zone file to be loaded")
 
 
 def serial(node: Node) -> int:
@@ -179,7 +172,7 @@ def test_queries_stay_out_of_connection_tracking(node: Node) -> None:
 
 def test_pods_ask_the_address_of_the_dns_service(dns: Dns, node: Node) -> None:
     dns.role(cluster_dns_service_ip="10.96.0.53")
-    wait_until(lambda: dig(node, "web.shop.svc.cluster.local", server="10.96.0.53") == ["10.96.0.10"], 20)
+    wait_until(lambda: dig(node, "web.shop.svc.cluster.local", server="10.96.0.53") == ["10.96.0.10"])
     pod = [
         "ip",
         "netns",
@@ -203,7 +196,7 @@ def test_a_change_is_seen_and_gets_another_serial(dns: Dns, node: Node) -> None:
     dns.hand_over(node, service("fresh", "10.99.0.7"))
     run = dns.module(node)
     assert run.changed == {"node-a": 1}
-    wait_until(lambda: dig(node, "fresh.shop.svc.cluster.local") == ["10.99.0.7"], 5)
+    wait_until(lambda: dig(node, "fresh.shop.svc.cluster.local") == ["10.99.0.7"])
     assert serial(node) > before
     assert reverse.read_bytes() == untouched  # the address is in no zone
     digest = re.findall(r'_snapshot\S+ 5 IN TXT "(\w+)"', node.path(ZONE).read_text())
@@ -228,33 +221,19 @@ def test_no_query_is_lost_while_zones_change(dns: Dns, node: Node, full_figures:
     asked = ("web.shop.svc.cluster.local A", "database.shop.svc.cluster.local A", "dns-version.cluster.local TXT")
     queries.write_text("".join(f"{query}\n" for query in asked))
     changes = 50 if full_figures else 10
-    load = subprocess.Popen(
-        [
-            *node.enter(),
-            "dnsperf",
-            "-s",
-            ADDRESS,
-            "-d",
-            str(queries),
-            "-Q",
-            "1000",
-            "-l",
-            str(changes * 1.1 + 3),
-            "-t",
-            "2",
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    # It runs until it is told to end; its time limit only sees to it that it reads the queries again and again.
+    perf = ["dnsperf", "-s", ADDRESS, "-d", str(queries), "-Q", "1000", "-l", "3600", "-t", "10"]
+    load = subprocess.Popen([*node.enter(), *perf], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     for number in range(changes):
         dns.hand_over(node, service(f"extra-{number}", f"10.96.77.{number + 1}"))
         assert write_zones(node).returncode == 0
         name = f"extra-{number}.shop.svc.cluster.local"
-        wait_until(lambda name=name, number=number: dig(node, name) == [f"10.96.77.{number + 1}"], 6)  # type: ignore[misc]
-    said = load.communicate(timeout=120)[0]
+        wait_until(lambda name=name, number=number: dig(node, name) == [f"10.96.77.{number + 1}"])  # type: ignore[misc]
+    # What was started is the program that enters the node.
+    node.run(["pkill", "-INT", "-x", "dnsperf"])
+    said = load.communicate()[0]
     sent, lost = (int(re.search(rf"Queries {word}: +(\d+)", said)[1]) for word in ("sent", "lost"))  # type: ignore[index]
-    assert sent > 900 * changes
+    assert sent > 100 * changes
     assert lost == 0, said
     assert re.search(r"NOERROR \d+ \(100\.00%\)", said), said
     dns.hand_over(node)
@@ -321,7 +300,7 @@ def test_a_server_that_starts_with_a_broken_zone_gets_its_copy(node: Node, conte
     else:
         path.write_text("".join(whole.splitlines(keepends=True)[:5]) if content else "")
     node.run(["kill", "-9", str(coredns_of(node))])
-    wait_until(lambda: dig(node, "web.shop.svc.cluster.local") == ["10.96.0.10"], 20)
+    wait_until(lambda: dig(node, "web.shop.svc.cluster.local") == ["10.96.0.10"])
     assert path.read_text() == whole
 
 
@@ -367,7 +346,7 @@ def test_a_run_that_is_killed_leaves_whole_files(dns: Dns, node: Node, full_figu
 def test_coredns_is_started_again(node: Node) -> None:
     first = coredns_of(node)
     node.run(["kill", "-9", str(first)])
-    wait_until(lambda: dig(node, "web.shop.svc.cluster.local") == ["10.96.0.10"], 10)
+    wait_until(lambda: dig(node, "web.shop.svc.cluster.local") == ["10.96.0.10"])
     assert coredns_of(node) != first
 
 

@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import yaml
 from lab import Lab
 from lab.names import enter_place
 from lab.playbooks import PlaybookRun
+from lab.waiting import wait_until
 
 INSTALLED = "/usr/local/lib/downloaded"
 
@@ -52,10 +52,7 @@ def releases(lab: Lab) -> Iterator[tuple[Path, str]]:
     server = [sys.executable, "-m", "http.server", "--directory", str(directory), "8000"]
     process = lab.spawn("releases", *enter_place(lab.prefix, "client"), *server)
     url = f"http://{lab.client_ips[0][0]}:8000"
-    deadline = time.monotonic() + 60
-    while lab.http("node-a", f"{url}/")[0] != 200:
-        assert time.monotonic() < deadline, "the server of releases does not answer"
-        time.sleep(0.1)
+    wait_until(lambda: lab.http("node-a", f"{url}/")[0] == 200, "the server of releases")
     yield directory, url
     process.kill()
     process.wait()

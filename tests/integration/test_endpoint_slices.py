@@ -98,7 +98,7 @@ def test_a_cluster_with_controllers_of_its_own_is_left_alone(twin: ControlPlane)
     api.create_all([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}, node(), plain_service()])
     api.create_all([plain_pod(1)])
     try:
-        wait_until(lambda: bool(published(api)), 120)
+        wait_until(lambda: published(api))
         result = run(client_of(twin))
         assert (result["changed"], result["skipped_for_controller"]) == (False, True)
         assert "endpointslice-controller.k8s.io" in result["warnings"][0]
@@ -119,7 +119,7 @@ def test_real_controllers_are_recognised_before_they_have_written_anything(twin:
     twin.start_controllers(lease=True)
     client = client_of(twin)
     try:
-        wait_until(lambda: bool(run(client)["own_controller"]), 120)
+        wait_until(lambda: run(client)["own_controller"])
         result = run(client)
         assert (result["changed"], result["skipped_for_controller"]) == (False, True)
         assert re.match(r"kube-controller-manager runs as \S", result["own_controller"][0])

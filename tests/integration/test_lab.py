@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from lab import ControlPlane, Lab, LabError
 from lab.claim import BASE, Claim, is_stale, labs, namespaces, recorded_processes, remove, remove_stale, sh, started
 from lab.cluster import COMMAND_LINE, PLAIN, manifest_objects
 from lab.control_plane import Api, ApiError
+from lab.waiting import wait_until
 
 TESTS = Path(__file__).resolve().parents[1]
 OWNER = """
@@ -205,8 +205,7 @@ def test_servers_of_a_kept_lab_outlive_the_group_of_its_owner() -> None:
     assert owner.stdout
     prefix = owner.stdout.readline().split()[0]
     try:
-        while not labs()[prefix]["kept"]:
-            time.sleep(0.01)
+        wait_until(lambda: labs()[prefix]["kept"])
         os.killpg(owner.pid, signal.SIGKILL)
         owner.wait()
         url = "http://10.128.1.11:8080/"
@@ -280,11 +279,9 @@ def test_node_reaches_the_control_plane(lab: Lab, control_plane: ControlPlane) -
     """Through the relay on its loopback."""
     url = lab.reach("node-b", control_plane)
     token = f"Authorization: Bearer {control_plane.token('admin')}"
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        said = lab.node("node-b").run(["curl", "-sk", "-H", token, f"{url}/version"], check=False).stdout
-        if said:
-            break
+    said = wait_until(
+        lambda: lab.node("node-b").run(["curl", "-sk", "-H", token, f"{url}/version"], check=False).stdout, "an answer"
+    )
     assert "v1.36" in said
 
 

@@ -23,6 +23,7 @@ import hypothesis
 import pytest
 from integration import newest_nft
 from integration.in_namespace import namespace, run, sh
+from lab.waiting import wait_until
 from unit.core import clusters
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils import _runner
@@ -322,9 +323,7 @@ def test_each_service_has_its_own_timeout(node: Node, family: int) -> None:
             ask(client(family, number), VIP[family])
             ask(client(family, number), other)
     assert len(remembered(node, family)) == 16
-    deadline = time.monotonic() + 20
-    while len(remembered(node, family)) > 8 and time.monotonic() < deadline:
-        time.sleep(0.2)
+    wait_until(lambda: len(remembered(node, family)) <= 8)
     assert collections.Counter(key[1] for key in remembered(node, family)) == {other: 8}
 
 

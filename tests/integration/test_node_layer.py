@@ -12,6 +12,7 @@ import time
 
 import pytest
 from integration.in_namespace import enter_new_namespace, namespace, run, sh
+from lab.waiting import wait_until
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import OptionError, ToolError
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.stale_flows import Flow, stale
@@ -174,10 +175,10 @@ def addresses() -> None:
     for address in (VIP6, BACKEND6):
         sh(f"ip addr add {address}/128 dev lo nodad")
     # The kernel makes the routes of IPv6 addresses a little later; until then it drops what is sent there.
-    end = time.monotonic() + 5
-    while not all(f"local {address} " in sh("ip -6 route show table local") for address in (VIP6, BACKEND6)):
-        assert time.monotonic() < end, "the IPv6 addresses got no routes"
-        time.sleep(0.01)
+    wait_until(
+        lambda: all(f"local {address} " in sh("ip -6 route show table local") for address in (VIP6, BACKEND6)),
+        "routes of the IPv6 addresses",
+    )
 
 
 @pytest.mark.usefixtures("addresses")

@@ -172,7 +172,7 @@ def test_netlink_and_the_tables_show_the_same_sockets() -> None:
 
 def test_a_kube_proxy_process_counts_in_its_own_namespace_only(tmp_path: Path) -> None:
     with sleeper(tmp_path / "kube-proxy") as pid:
-        wait_until(lambda: bool(others.kube_proxy_processes()))
+        wait_until(others.kube_proxy_processes)
         assert others.kube_proxy_processes() == [f"process {pid}"]
         (error,) = report().errors
         assert f"process {pid}" in error

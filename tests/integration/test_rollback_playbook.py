@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from lab import Lab
 from lab.playbooks import PlaybookRun
+from lab.waiting import wait_until
 
 SSHD = "/usr/sbin/sshd"
 STATE = "/var/lib/servicenet"
@@ -116,10 +117,7 @@ def remote(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remot
     if not Path(SSHD).exists():
         pytest.skip(f"there is no {SSHD} on this machine: tests/provision/packages test installs it")
     made = Remote(lab, tmp_path_factory.mktemp("remote"))
-    deadline = time.monotonic() + 120
-    while "SSH-2.0" not in made.greeting():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: "SSH-2.0" in made.greeting())
     yield made
     made.server.terminate()
     made.server.wait()
@@ -146,10 +144,7 @@ def test_a_change_that_cuts_off_the_controller_goes_back(remote: Remote) -> None
     # The time is over, and nobody came.
     waiting = remote.node.path(f"{STATE}/confirm.json")
     waiting.write_text(json.dumps({**json.loads(waiting.read_text()), "until": time.time()}))
-    deadline = time.monotonic() + 300
-    while waiting.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: not waiting.exists(), "the change to go back", 300)
     assert "SSH-2.0" in remote.greeting()
     assert remote.who() == {"pod-a1"}
 

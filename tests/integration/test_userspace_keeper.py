@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-import time
-from collections.abc import Callable
 
 import pytest
 from lab import Lab
 from lab.nodes import Node
+from lab.waiting import wait_until
 
 WEB, API = "10.96.0.10", "10.96.0.11"
 PROGRAM = "/usr/local/lib/servicenet/userspace_supervise.py"
@@ -44,14 +43,6 @@ def masters(node: Node) -> list[int]:
     return processes(node, "nginx: master")
 
 
-def wait(condition: Callable[[], bool]) -> None:
-    """Returns as soon as it holds."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def answers(lab: Lab) -> bool:
     """Does the Service answer a Pod of the node?"""
     return lab.http("pod-a3", f"http://{WEB}/")[0] == 200
@@ -77,8 +68,8 @@ def test_a_killed_master_is_back_by_itself(programmed: Lab, node: Node) -> None:
     stream = programmed.stream("pod-a3", API, 7000)
     who = stream.say("one").split()[0]
     node.run(["kill", "-9", str(before)])
-    wait(lambda: bool(set(masters(node)) - {before}))
-    wait(lambda: answers(programmed))
+    wait_until(lambda: set(masters(node)) - {before})
+    wait_until(lambda: answers(programmed))
     assert stream.say("two") == f"{who} two"
     stream.close()
     assert resync(programmed) == [0, 0]
@@ -96,7 +87,7 @@ def test_a_killed_keeper_is_replaced_by_the_next_run(programmed: Lab, node: Node
     assert answers(programmed)
     assert stream.say("two") == f"{who} two"
     stream.close()
-    wait(lambda: before not in masters(node))
+    wait_until(lambda: before not in masters(node))
     assert resync(programmed) == [0, 0]
 
 
@@ -123,4 +114,4 @@ def test_nothing_is_left_of_it(programmed: Lab, node: Node) -> None:
     assert not node.path(PROGRAM).exists()
     assert not node.path("/var/lib/servicenet/userspace_start").exists()
     stream.close()
-    wait(lambda: masters(node) == [])
+    wait_until(lambda: masters(node) == [])

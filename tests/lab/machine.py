@@ -19,8 +19,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from lab.claim import CGROUPS, LabError, kill_and_wait, remove_cgroup, sh, start
 from lab.ground import Ground
 from lab.nodes import Node
 from lab.playbooks import PlaybookRun, inventory, run_playbook
+from lab.waiting import wait_until
 
 BOOT = Path(__file__).resolve().parent / "boot.sh"
 DEBIAN = Path(__file__).resolve().parents[1] / "provision" / "debian"
@@ -109,7 +109,7 @@ class Machine(Ground):
             f" && mount -t cgroup2 cgroup2 {CGROUPS} && touch ready && exec sleep infinity"
         )
         process = self.spawn("disk", "unshare", "--mount", "sh", "-c", script)
-        self._wait(lambda: (self.directory / "ready").exists() or process.poll() is not None, "a disk")
+        wait_until(lambda: (self.directory / "ready").exists() or process.poll() is not None, "a disk")
         if process.poll() is not None:
             raise LabError(f"The machine got no disk: {(self.directory / 'disk.log').read_text()}")
         self._disk = process.pid
@@ -155,10 +155,10 @@ class Machine(Ground):
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
             return bool(children) and Path(f"/proc/{children[0]}/comm").read_text() == "systemd\n"
 
-        self._wait(is_systemd, "systemd")
+        wait_until(is_systemd, "systemd")
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         self.node.booted(int(children[0]))
-        self._wait(self._has_started, "systemd to start everything")
+        wait_until(self._has_started, "systemd to start everything")
 
     def _has_started(self) -> bool:
         waiting = ["timeout", str(SECONDS), "systemctl", "is-system-running", "--wait"]
@@ -167,7 +167,7 @@ class Machine(Ground):
     def power_off(self) -> None:
         """Without a warning: the first process is killed, and everything in the machine's namespaces with it."""
         kill_and_wait([self.node.holder])
-        self._wait(lambda: started(self.node.holder) is None, "the end of systemd")
+        wait_until(lambda: started(self.node.holder) is None, "the end of systemd")
         remove_cgroup(self.prefix)
         for place in ("outside", *PODS, *(["nowhere"] if self._device else [])):
             sh("ip", "-n", self.ns(place), "link", "del", "eth0", check=False)  # gone, if the machine removed its end
@@ -206,11 +206,3 @@ class Machine(Ground):
         return {
             outcome.split("|")[0].rpartition(":")[0] or outcome for outcomes in got.values() for outcome in outcomes
         }
-
-    @staticmethod
-    def _wait(condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + SECONDS
-        while not condition():
-            if time.monotonic() > deadline:
-                raise LabError(f"The machine waited {SECONDS} s in vain for {what}.")
-            time.sleep(0.02)

@@ -10,11 +10,11 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lab.claim import LabError
+from lab.waiting import wait_until
 
 HOLDER = Path(__file__).resolve().parent / "holder.py"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -72,11 +72,10 @@ class Node:
                 stderr=log,
                 start_new_session=True,
             )
-        record, deadline = self.directory / f"{self.name}.pid", time.monotonic() + seconds
-        while not record.exists():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise LabError(f"{self.name} did not start: {said.read_text(errors='replace')}")
-            time.sleep(0.01)
+        record = self.directory / f"{self.name}.pid"
+        wait_until(lambda: record.exists() or process.poll() is not None, f"the node {self.name}", seconds)
+        if not record.exists():
+            raise LabError(f"{self.name} did not start: {said.read_text(errors='replace')}")
         self.holder = int(record.read_text())
         self._write_wrapper()
 

@@ -8,11 +8,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
+
+from lab.claim import LabError
+
+Found = TypeVar("Found")
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Back as soon as the condition holds; fails if that takes too long."""
+def wait_until(condition: Callable[[], Found], what: str = "the condition", seconds: float = 120) -> Found:
+    """What the condition returned when it first held.
+
+    :param what: is waited for, for the message.
+    :raises LabError: that took too long.
+    """
     deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise LabError(f"Waited {seconds:.0f} s in vain for {what}.")
         time.sleep(0.05)
+    return found

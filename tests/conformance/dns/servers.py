@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from lab.claim import Claim, LabError
 from lab.control_plane import free_port, peer
+from lab.waiting import wait_until
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import corefile, dns_zonefile
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.dns import Zones
@@ -53,13 +52,13 @@ class Servers(Claim):
         """Nothing stands before it is asked for."""
         self.pids: dict[str, int] = {}
 
-    def coredns(self, name: str, text: str, port: int, ready: Query, seconds: float = 30) -> int:
+    def coredns(self, name: str, text: str, port: int, ready: Query) -> int:
         """Starts CoreDNS with the Corefile `text` and waits until `ready` is answered with a record."""
         path = self.directory / f"{name}.corefile"
         path.write_text(text)
         process = self.spawn(name, peer("COREDNS", "coredns"), "-conf", path)
         self.pids[name] = process.pid
-        self._wait(name, process, port, ready, seconds)
+        self._wait(name, process, port, ready)
         return port
 
     def outside(self) -> int:
@@ -96,27 +95,18 @@ class Servers(Claim):
         lines += [f'zone "{s.origin}" {{ type primary; file "{s.path}"; }};' for s in sources]
         (work / "named.conf").write_text("\n".join(lines) + "\n")
         process = self.spawn("named", program, "-g", "-c", work / "named.conf")
-        self._wait("named", process, port, ready, 30)
+        self._wait("named", process, port, ready)
         return port
 
-    def _wait(self, name: str, process: subprocess.Popen[bytes], port: int, ready: Query, seconds: float) -> None:
+    def _wait(self, name: str, process: subprocess.Popen[bytes], port: int, ready: Query) -> None:
         def answers() -> bool:
             with contextlib.suppress(NoAnswer):
                 return bool(ask(LOOPBACK, port, *ready, timeout=0.5).answer)
             return False
 
-        wait_for(lambda: answers() or process.poll() is not None, seconds, f"{name} to answer {ready}")
+        wait_until(lambda: answers() or process.poll() is not None, f"{name} to answer {ready}")
         if process.poll() is not None:
             raise LabError(f"{name} ended: {(self.directory / f'{name}.log').read_text()[-1000:]}")
-
-
-def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
-    """Back as soon as the condition holds; LabError if that takes too long."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise LabError(f"waited {seconds} s in vain for {what}")
-        time.sleep(0.1)
 
 
 def ask_all(port: int, queries: list[Query]) -> dict[Query, Answer]:
