@@ -209,7 +209,7 @@ def lacks_snapshot(params: dict[str, Any]) -> bool:
     if not params["snapshot_digest"] or params["state"] != "present":
         return False
     try:
-        return load(read_snapshot(params["snapshot"])).digest != params["snapshot_digest"]
+        return bool(load(read_snapshot(params["snapshot"])).digest != params["snapshot_digest"])
     except SnapshotError:
         return True
 
