@@ -69,6 +69,9 @@ class Ours:
         }
         self.snapshot = bed.directory / "snapshot.jsonl.gz"
         self.programs = self._programs()
+        self.audit = bed.directory / "audit.py"
+        directories = {name: str(bed.directory / name.partition("_")[0]) for name in ("state_dir", "run_dir")}
+        self.audit.write_bytes(payload("kubenode.servicenet.service_rules_info", directories))
 
     def _programs(self) -> dict[str, Path]:
         """By the module's ``state``."""
@@ -114,6 +117,13 @@ class Ours:
             program.write_bytes(payload("ansible.builtin.ping", {}))
         return self._process(program)[0]
 
+    def run_audit(self) -> Run:
+        """service_rules_info: reads all rules in the kernel and compares them with what was applied."""
+        run, result = self._process(self.audit)
+        if result.get("drift_count") != 0 or result["frontends_count"] != self.size.services:
+            raise RuntimeError(f"service_rules_info at {self.size}: {json.dumps(result)[:2000]}")
+        return run
+
     def _process(self, program: Path) -> tuple[Run, dict[str, Any]]:
         with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as wrong:
             began = time.monotonic()
@@ -149,6 +159,7 @@ class Ours:
             found["cold"].append(self.run(snapshot="base"))
             self._expect(number - 1)
         found["empty"] = [self.run_empty() for _index in range(repeats)]
+        found["audit"] = [self.run_audit() for _index in range(repeats)]
         for _index in range(repeats):
             found["nothing"].append(self.run(changes=False))
         for _index in range(repeats if self.mode.variant == "nft" else 0):

@@ -23,6 +23,7 @@ DEEDS = {
     "removed": "one Service removed",
     "nothing": "nothing changed",
     "moved": "nothing, but another program wrote",
+    "audit": "drift looked for",
     "empty": "Ansible's own ping module",
 }
 PLACES = ("first", "middle", "last")
