@@ -42,7 +42,6 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core import c
 
 NAMESPACES = 200
 NAMES = 2000
-BEGIN, END = "<!-- dns: begin -->", "<!-- dns: end -->"
 # The node half of the module cluster_dns_zones.
 PROGRAM = """
 import sys, time
@@ -191,15 +190,17 @@ def spread(values: list[float], digits: int) -> str:
     return median if least == most else f"{median} ({least} to {most})"
 
 
-def table(args: argparse.Namespace, load: str, cold: list[Made], again: list[Made], served: list[Served]) -> str:
+def table(
+    args: argparse.Namespace,
+    load: report.Load,
+    cold: list[Made],
+    again: list[Made],
+    served: list[Served],
+) -> str:
     """Everything as Markdown."""
-    when, kernel = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), os.uname().release
     size = f"{args.services:,} Services, {args.endpoints:,} endpoints, {cold[0].records:,} records"
     lines = [
-        f"- {when}, {os.cpu_count()} processors, Linux {kernel}",
-        f"- load averages when it began: {load}",
-        f"- {size}; {args.runs} runs each, rounds of {args.seconds} s",
-        "",
+        report.circumstances(load, f"{size}; {args.runs} runs each, rounds of {args.seconds} s"),
         "| the module's node half, with the start of Python | seconds | processor's seconds |",
         "|---|---|---|",
     ]
@@ -228,7 +229,7 @@ def main() -> None:
     parser.add_argument("--no-peer", action="store_true", help="without the kubernetes plugin")
     parser.add_argument("--publish", type=Path, metavar="DOCS", help="put the tables into DOCS/performance.md")
     args = parser.parse_args()
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    load = os.getloadavg()
     with Servers() as servers, contextlib.ExitStack() as stack:
         work = servers.directory / "node"
         work.mkdir()
@@ -247,7 +248,7 @@ def main() -> None:
         text = table(args, load, cold, again, serve(servers, texts, names(args.services), args.runs, args.seconds))
     print(text)
     if args.publish:
-        report.splice(args.publish / "performance.md", BEGIN, END, text)
+        report.splice(args.publish, "dns", text)
 
 
 if __name__ == "__main__":

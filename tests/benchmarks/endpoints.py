@@ -4,7 +4,7 @@
 
 """One pass of the endpoints controller over a big cluster in a real API server, and one after a change.
 
-    python tests/benchmarks/endpoints.py [--services 5000] [--pods 50000]
+    python tests/benchmarks/endpoints.py [--services 5000] [--pods 50000] [--publish docs]
 
 Starts a control plane and fills it, which takes some minutes. Then the module endpoint_slices runs as a process of its
 own: for all records, with nothing to do, and after one Pod has changed. Each line has the seconds of the process, its
@@ -15,6 +15,7 @@ writes, or the third one more than once.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -26,7 +27,8 @@ from collection_tree import collections_path
 
 sys.path.insert(0, str(collections_path()))
 
-from benchmarks.snapshot import run_module
+from benchmarks import report
+from benchmarks.snapshot import Run, run_module
 from conformance.endpoints.builders import node
 from integration.endpoints_lab import plain_pod, plain_service
 from lab.control_plane import Api, ControlPlane
@@ -65,35 +67,45 @@ def planned(api: Api) -> float:
     return time.process_time() - started
 
 
-def measured(plane: ControlPlane, what: str) -> int:
-    """How many records one run of the module wrote."""
+def measured(plane: ControlPlane) -> tuple[Run, int]:
+    """One run of the module, and how many records it wrote."""
     run = run_module("endpoint_slices", kubeconfig=str(plane.kubeconfig()))
     if run.result.get("failed"):
         raise RuntimeError(run.result["msg"])
-    wrote = sum(run.result["counts"].values())
-    took = f"{run.seconds:.1f} s ({run.cpu_seconds:.1f} s of CPU), {run.mebibytes:.0f} MiB"
-    print(f"{what}: {took}, {wrote} records written", flush=True)
-    return wrote
+    return run, sum(run.result["counts"].values())
 
 
 def main() -> int:
-    """Measures and prints."""
+    """Measures, prints and publishes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--services", type=int, default=5_000)
     parser.add_argument("--pods", type=int, default=50_000)
+    parser.add_argument("--publish", type=Path, metavar="DOCS", help="put the table into DOCS/performance.md")
     options = parser.parse_args()
+    rows = [
+        report.circumstances(os.getloadavg(), f"{options.services:,} Services, {options.pods:,} Pods, {NODES} nodes"),
+        "| endpoint_slices, the whole process | seconds | processor's seconds | memory | records written |",
+        "|---|---:|---:|---:|---:|",
+    ]
     with ControlPlane() as plane:
         started = time.monotonic()
         plane.api.create_all(objects(options.services, options.pods))
         print(f"filled in {time.monotonic() - started:.0f} s", flush=True)
-        print(f"the plan of all records alone: {planned(plane.api):.1f} s of CPU", flush=True)
+        plan = planned(plane.api)
         for what, allowed in PASSES:
             if allowed:
                 plane.api.patch("Pod", "space-0", "app-0-0", NOT_READY, "/status")
-            wrote = measured(plane, what)
+            run, wrote = measured(plane)
+            rows.append(f"| {what} | {run.seconds:.1f} | {run.cpu_seconds:.1f} | {run.mebibytes:.0f} MiB | {wrote:,} |")
+            print(rows[-1], flush=True)
             if allowed is not None and wrote != allowed:
                 print(f"{wrote} records were written, and it had to be {allowed}.", file=sys.stderr)
                 return 1
+    rows.append(f"| of the first pass, computing all records | | {plan:.1f} | | |")
+    text = "\n".join(rows) + "\n"
+    print(text)
+    if options.publish:
+        report.splice(options.publish, "endpoints", text)
     return 0
 
 

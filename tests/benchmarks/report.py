@@ -7,14 +7,15 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from benchmarks import plot
 
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 # What was done -> the head of its column.
 DEEDS = {
     "cold": "all from nothing",
@@ -26,6 +27,7 @@ DEEDS = {
     "audit": "drift looked for",
     "empty": "Ansible's own ping module",
 }
+Load = tuple[float, float, float]
 PLACES = ("first", "middle", "last")
 TOOLS = {
     "iptables-nft": "iptables-restore",
@@ -62,7 +64,7 @@ def publish(runs: list[dict[str, Any]], docs: Path) -> None:
     if data.exists():
         runs = merged(json.loads(data.read_text()), runs)
     data.write_text("".join(["[\n", ",\n".join(json.dumps(results) for results in runs), "\n]\n"]))
-    splice(docs / "performance.md", BEGIN, END, tables(runs))
+    splice(docs, "results", tables(runs))
     images = docs / "images"
     images.mkdir(exist_ok=True)
     for deed, title in (("cold", "Everything programmed from nothing"), ("added", "One Service added")):
@@ -72,13 +74,26 @@ def publish(runs: list[dict[str, Any]], docs: Path) -> None:
         (images / f"performance-{deed}.svg").write_text(picture)
 
 
-def splice(page: Path, begin: str, end: str, text: str) -> None:
-    """Puts a text between two lines of a page, in the place of what stands there."""
+def splice(docs: Path, name: str, text: str) -> None:
+    """Puts a text between the two lines of performance.md that carry this name, in the place of what stands there."""
+    page = docs / "performance.md"
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     before, _mark, rest = page.read_text().partition(begin)
     _old, mark, after = rest.partition(end)
     if not mark:
         raise ValueError(f"{page} lacks the lines {begin} and {end}.")
     page.write_text(f"{before}{begin}\n\n{text}\n{end}{after}")
+
+
+def circumstances(load: Load, *more: str) -> str:
+    """A list of when and where something was measured; ``load`` are the load averages when it began."""
+    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    lines = [
+        f"{when}, {os.cpu_count()} processors, Linux {os.uname().release}",
+        f"load averages when it began: {', '.join(f'{one:.1f}' for one in load)}",
+        *more,
+    ]
+    return "".join(f"- {line}\n" for line in lines)
 
 
 # ---------------------------------------------------------------------------------------------------------- tables
@@ -114,7 +129,7 @@ def _size(entry: dict[str, Any]) -> str:
     return f"{services:,} x {endpoints}"
 
 
-def _spread(values: list[float]) -> str:
+def spread(values: list[float]) -> str:
     """``0.31 s (0.29-0.35)``: the median, and from the least to the most."""
     middle = statistics.median(values)
     unit, factor, digits = (
@@ -150,7 +165,7 @@ def _ours(mode: str, entry: dict[str, Any], deeds: list[str]) -> list[list[str]]
         (f"ours, in {TOOLS[mode]}", "commit"),
     ):
         shown = [[run[field] for run in runs.get(deed, ())] for deed in deeds]
-        rows.append([_size(entry), what, *(_spread(values) if any(values) else "" for values in shown), ""])
+        rows.append([_size(entry), what, *(spread(values) if any(values) else "" for values in shown), ""])
     rows[0][-1] = f"{max(run['mebibytes'] for made in runs.values() for run in made):.0f} MiB"
     return rows
 
@@ -163,7 +178,7 @@ def _peer(mode: str, entry: dict[str, Any], deeds: list[str]) -> list[list[str]]
     walls = {deed: [one["wall"] for one in made] for deed, made in changes.items()}
     tool = TOOLS[mode]
     rows = [
-        [what, *(_spread(values[deed]) if values[deed] else "" for deed in deeds)]
+        [what, *(spread(values[deed]) if values[deed] else "" for deed in deeds)]
         for what, values in (
             ("**kube-proxy**, its syncs", syncs),
             ("kube-proxy, until it shows", walls),

@@ -6,6 +6,7 @@
 
 make bench                                    services.py, with its own idea of sizes
 make bench ARGS="dns"                         names: zones, and CoreDNS with them beside its kubernetes plugin
+make bench ARGS="resync"                      the playbook on 1 to 50 nodes
 make bench ARGS="services --sizes 100x2 --no-peer"
 make bench ARGS="nftables 10000x2"            one mode at some sizes, into docs/performance.md: about five minutes
 make bench ARGS="userspace 2000x2"            the mode that kube-proxy has no longer, alone
@@ -19,7 +20,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("services", "nftables", "dns", "snapshot", "endpoints", "latency")
+NAMES = ("services", "nftables", "dns", "snapshot", "endpoints", "latency", "resync")
 MODES = ("iptables-nft", "iptables-legacy", "nftables", "userspace")
 PUBLISH = ["--publish", str(HERE.parent.parent / "docs")]
 ALL = [
