@@ -28,6 +28,7 @@ def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[di
     :param make_mode: from the options to a function that makes the mode from settings and a command runner.
     """
     # The process is short and keeps all that it makes: looking for garbage costs a quarter of the time of a first run.
+    # What is frozen in the end is not looked at when Python ends either.
     gc.disable()
     module = AnsibleModule({**ARGUMENTS, **own_arguments}, supports_check_mode=True)
     params = module.params
@@ -44,6 +45,7 @@ def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[di
         "drift": outcome.drift[:MOST_NAMED],
         **outcome.facts,
     }
+    gc.freeze()
     finish(module, result, f"service rules ({name})", outcome.before, outcome.after, outcome.warnings)
 
 
