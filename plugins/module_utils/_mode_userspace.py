@@ -29,6 +29,8 @@ from ._node.nginx import Nginx
 from ._node.runner import Runner
 
 PROXIES = "nginx (proxies)"
+# Of its own accord.
+MOST_WORKERS = 8
 
 
 class Ports:
@@ -258,7 +260,8 @@ def make_mode(params: dict[str, Any]) -> Callable[[Settings, Runner], UserspaceM
     low, _dash, high = str(params["userspace_ports"]).partition("-")
     if not (low.isdigit() and high.isdigit() and 1024 <= int(low) < int(high) <= 65535):
         raise OptionError("userspace_ports is no range of ports such as 12000-29999.")
-    workers = params["userspace_workers"] or os.cpu_count() or 1
+    # Each holds a socket for every proxy of UDP.
+    workers = params["userspace_workers"] or min(os.cpu_count() or 1, MOST_WORKERS)
     options = ProxyOptions(
         params["userspace_connect_timeout"],
         params["userspace_udp_timeout"],

@@ -18,7 +18,8 @@ description:
     C(ip6 servicenet), also on hosts that use iptables otherwise.
   - Endpoints see the address of the node, never that of the client. Session affinity goes by the client's address and
     has no timeout. SCTP is refused.
-  - A reload keeps TCP connections. UDP sessions may change their endpoint with it.
+  - A reload keeps TCP connections. UDP sessions may change their endpoint with it, and an answer over UDP that is on
+    its way meanwhile is lost, so that the client has to ask again.
 requirements:
   - nginx with its stream module
   - nft 1.0.6 or later
@@ -41,7 +42,7 @@ options:
     type: int
     default: 3600
   userspace_max_old_workers:
-    description: How many workers of older configurations may go on; the oldest are cut, with a warning.
+    description: How many older workers may keep their connections; the oldest are cut, with a warning.
     type: int
     default: 32
   userspace_max_connections:
@@ -49,7 +50,7 @@ options:
     type: int
     default: 8192
   userspace_workers:
-    description: Workers of nginx; 0 is one for each CPU.
+    description: Workers of nginx; 0 is one for each CPU, eight at most.
     type: int
     default: 0
   userspace_no_endpoints:

@@ -151,7 +151,7 @@ def test_netlink_and_the_tables_show_the_same_sockets() -> None:
         socket.create_server(("::", 30080), family=socket.AF_INET6),
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as third,
         socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as fourth,
-        socket.create_connection(("127.0.0.1", 30080)),
+        socket.create_connection(("127.0.0.1", 30080)) as connected,
     ):
         third.bind(("0.0.0.0", 30053))
         fourth.bind(("::1", 30053))
@@ -165,6 +165,10 @@ def test_netlink_and_the_tables_show_the_same_sockets() -> None:
         ]
         assert asked[0].inode == os.fstat(first.fileno()).st_ino
         assert listeners.sockets({("UDP", 30053)}) == [one for one in asked if one.protocol == "UDP"]
+        inodes = {one.inode for kind in listeners.KINDS for one in listeners._read(kind, listeners.CONNECTED)}
+        assert listeners.connections() == inodes
+        assert os.fstat(connected.fileno()).st_ino in inodes
+        assert os.fstat(first.fileno()).st_ino not in inodes
 
 
 # ---- kube-proxy

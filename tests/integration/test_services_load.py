@@ -22,19 +22,21 @@ from integration.services_lab import (
     STREAM,
     ServicesNode,
     module_server,
-    rules_node,
+    node,
     service,
     services_lab,
     vip,
 )
 
-__all__ = ["module_server", "rules_node", "services_lab"]
+__all__ = ["module_server", "node", "services_lab"]
 
 TARGET = 8080
 # It is ready from the first run to the last.
 ALWAYS = "pod-a1"
 OTHERS = ("pod-a2", "pod-b1", "pod-b2", "pod-c1")
 NODE_PORT = 30080
+# Where the way back of an answer over UDP is cut by each change, see docs/conformance.md.
+LOSSY = {"userspace": "udp"}
 # From which of their states the others are chosen anew for each run.
 CHOICES = ("ready", "ready", "unready", "terminating", "")
 
@@ -92,9 +94,9 @@ class Pods:
 
 
 @pytest.fixture
-def pods(rules_node: ServicesNode) -> Iterator[Pods]:
+def pods(node: ServicesNode) -> Iterator[Pods]:
     """The Pods' servers, all of which serve in the end."""
-    made = Pods(rules_node)
+    made = Pods(node)
     with contextlib.ExitStack() as stack:
         stack.callback(made.open_all)
         yield made
@@ -113,31 +115,30 @@ def cluster(states: dict[str, str], number: int) -> list[list[dict[str, Any]]]:
 
 
 @pytest.mark.soak
-def test_no_connection_fails_while_endpoints_come_and_go(
-    rules_node: ServicesNode, pods: Pods, full_figures: bool
-) -> None:
+def test_no_connection_fails_while_endpoints_come_and_go(node: ServicesNode, pods: Pods, full_figures: bool) -> None:
     everybody = dict.fromkeys((ALWAYS, *OTHERS), "ready")
-    rules_node.give(*cluster(everybody, 0))
-    rules_node.run()
+    node.give(*cluster(everybody, 0))
+    node.run()
     both = [(vip(10), 80), (vip(10, 6), 80)]
     streams = [(vip(10, family), STREAM) for family in (4, 6) for _each in range(10)]
-    inside = Traffic(rules_node, "pod-a3", tcp=both, udp=both, streams=streams)
+    inside = Traffic(node, "pod-a3", tcp=both, udp=both, streams=streams)
     outside = Traffic(
-        rules_node,
+        node,
         "ext",
         tcp=[("198.18.1.1", NODE_PORT), ("fd98:1::1", NODE_PORT), ("198.19.0.10", 80)],
         udp=[("198.18.1.1", NODE_PORT)],
         streams=[("198.19.0.10", STREAM)] * 10,
     )
-    runs = 1000 if full_figures else 100
+    # A run of the userspace mode waits for nginx.
+    runs = 1000 if full_figures else 20 if node.variant.mode == "userspace" else 100
     changes = 0
     try:
         for number in range(runs):
             states = {ALWAYS: "ready"}
             states.update({pod: state for pod in OTHERS if (state := random.choice(CHOICES))})
             pods.before_run(states)
-            rules_node.give(*cluster(states, number))
-            changes += rules_node.run()["changed"]
+            node.give(*cluster(states, number))
+            changes += node.run()["changed"]
             pods.after_run(states)
     finally:
         reports = {"inside": inside.end(), "outside": outside.end()}
@@ -145,12 +146,15 @@ def test_no_connection_fails_while_endpoints_come_and_go(
     assert changes > runs / 2
     for place, report in reports.items():
         for kind, tally in report.items():
-            assert tally["failed"] == [], (place, kind)
+            if kind == LOSSY.get(node.variant.mode):
+                assert all("TimeoutError" in one for one in tally["failed"]), (place, kind, tally["failed"])
+            else:
+                assert tally["failed"] == [], (place, kind)
             assert tally["tries"] > runs, (place, kind)
             who = {name.split(":")[0] for name in tally["who"]}
             # A stream keeps the Pod of its first moment: ten of them may well have missed a particular one.
             assert len(who) > 1 if kind == "streams" else who > {ALWAYS}, (place, kind)
             assert who <= PODS.keys(), (place, kind)
     wanted = {f"{pod}:{TARGET}" for pod, state in states.items() if state == "ready"}
-    assert set(rules_node.probe("pod", vip(10), count=96)) == wanted
-    assert not rules_node.run()["changed"]
+    assert set(node.probe("pod", vip(10), count=96)) == wanted
+    assert not node.run()["changed"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Sockets that wait for packets in this network namespace, and the processes that hold them.
+"""Sockets of this network namespace: those that wait for packets, with the processes that hold them, and connections.
 
 This module util is private to the collection: nothing outside kubenode.servicenet may import it.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
-from typing import Collection, Iterable, NamedTuple
+from typing import Collection, Iterable, NamedTuple, Sequence
 
 from .._core.errors import NetlinkError
 from .files import read_bytes
@@ -35,6 +35,9 @@ class _Kind(NamedTuple):
     number: int
     waiting: int
 
+
+# TCP's states in which two ends are there: all but TIME_WAIT, CLOSE and LISTEN, see tcp_states.h.
+CONNECTED = (1, 2, 3, 4, 5, 8, 9, 11)
 
 KINDS = (
     _Kind("TCP", "tcp", socket.AF_INET, socket.IPPROTO_TCP, 10),
@@ -66,12 +69,29 @@ def sockets(wanted: Collection[tuple[str, int]]) -> list[Socket]:
     return found
 
 
-def _ask(kind: _Kind) -> list[Socket]:
-    """Through netlink the kernel looks at the sockets in one state only, however many connections there are."""
+def connections() -> set[int]:
+    """The inodes of the TCP sockets that have another end, or are about to."""
+    found: set[int] = set()
+    for kind in KINDS:
+        if kind.protocol == "TCP":
+            try:
+                listed = _ask(kind, CONNECTED)
+            except NetlinkError:
+                listed = _read(kind, CONNECTED)
+            found.update(one.inode for one in listed)
+    return found
+
+
+def _ask(kind: _Kind, states: Sequence[int] = ()) -> list[Socket]:
+    """Through netlink the kernel looks at the sockets in these states only, however many others there are.
+
+    :param states: without any, the one in which they wait.
+    """
     found: list[Socket] = []
     size = 4 if kind.family == socket.AF_INET else 16
     with Netlink(NETLINK_SOCK_DIAG, "list the sockets that wait") as netlink:
-        request = REQUEST.pack(kind.family, kind.number, 0, 1 << kind.waiting)
+        wanted = sum(1 << state for state in states or (kind.waiting,))
+        request = REQUEST.pack(kind.family, kind.number, 0, wanted)
         for data, start, _end in netlink.dump(SOCK_DIAG_BY_FAMILY, request):
             port, packed = OWN_END.unpack_from(data, start)
             address = str(ipaddress.ip_address(packed[:size]))
@@ -79,13 +99,13 @@ def _ask(kind: _Kind) -> list[Socket]:
     return found
 
 
-def _read(kind: _Kind) -> list[Socket]:
+def _read(kind: _Kind, states: Sequence[int] = ()) -> list[Socket]:
     """The same from the tables that every kernel has."""
     found: list[Socket] = []
     text = (read_bytes(f"/proc/thread-self/net/{kind.table}") or b"").decode("ascii", "replace")
     for line in text.split("\n")[1:]:
         fields = line.split(None, 10)
-        if len(fields) >= 10 and int(fields[3], 16) == kind.waiting:
+        if len(fields) >= 10 and int(fields[3], 16) in (states or (kind.waiting,)):
             address, _colon, port = fields[1].partition(":")
             found.append(Socket(kind.protocol, _address(address), int(port, 16), int(fields[9])))
     return found

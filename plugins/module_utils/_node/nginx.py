@@ -19,10 +19,12 @@ import shlex
 import signal
 import tempfile
 import time
+from collections.abc import Iterable
 
 from .._core.errors import ToolError
 from .._core.text_nginx import Build
 from .files import read_bytes, read_json, remove, write_atomic, write_json
+from .listeners import connections
 from .nginx_keeper import Keeper
 from .processes import arguments, birth, children, command, open_files, parent, processes
 from .runner import MissingToolError, Runner, Which, checked, which
@@ -129,8 +131,7 @@ class Nginx:
     def sockets(self) -> set[int]:
         """The inodes of the sockets of our processes, also of those whose master was killed."""
         held = [open_files(pid) for pid in processes() if command(pid) == "nginx"]
-        ours = [target for targets in held if self.log in targets for target in targets]
-        return {int(target[len("socket:[") : -1]) for target in ours if target.startswith("socket:[")}
+        return _sockets(target for targets in held if self.log in targets for target in targets)
 
     # ---- deeds
 
@@ -239,12 +240,7 @@ class Nginx:
 
     def _reload(self, master: int) -> None:
         old, size = children(master), self._log_size()
-        for pid in old[: max(0, len(old) - self._most_old)]:
-            self.warnings.append(
-                f"More than {self._most_old} older nginx workers still served connections: the oldest were ended."
-            )
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+        self._cut(old)
         checked(self._run, ["kill", "-HUP", str(master)])
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
@@ -256,6 +252,24 @@ class Nginx:
             time.sleep(0.005)
         remove(self._live_path)  # nobody knows which configuration it has
         raise ToolError(["nginx", "reload"], 1, f"new workers did not take over within {PATIENCE:.0f} s")
+
+    def _cut(self, workers: list[int]) -> None:
+        """Ends those that an earlier reload left behind and that nobody needs, and the oldest of too many.
+
+        Without their listening sockets they can't answer over UDP any more, but wait for their sessions' end.
+        """
+        left = [pid for pid in workers if not _listens(pid)]
+        connected = connections() if left else set()
+        busy = [pid for pid in left if _sockets(open_files(pid)) & connected]
+        surplus = busy[: max(0, len(busy) - self._most_old)]
+        if surplus:
+            self.warnings.append(
+                f"More than {self._most_old} older nginx workers still served connections: the oldest were ended."
+            )
+        for pid in left:
+            if pid in surplus or pid not in busy:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
 
     def drain(self) -> None:
         """No new connections; those that are there go on until they end, or until the time that their configuration
@@ -275,6 +289,11 @@ class Nginx:
         write_atomic(f"{pid_file[: -len('.pid')]}.draining", f"{pid}\n".encode())
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGQUIT)
+
+
+def _sockets(targets: Iterable[str]) -> set[int]:
+    """The inodes of the sockets among open files."""
+    return {int(target[len("socket:[") : -1]) for target in targets if target.startswith("socket:[")}
 
 
 def _listens(worker: int) -> bool:

@@ -29,7 +29,7 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> None:
     if sys.byteorder != "little":
         pytest.fail("the tables of this test are those of a little-endian machine")
 
-    def no_netlink(_kind: object) -> None:
+    def no_netlink(_kind: object, _states: object = ()) -> None:
         raise NetlinkError("list", 2)
 
     monkeypatch.setattr(listeners, "_ask", no_netlink)
@@ -44,3 +44,7 @@ def test_only_sockets_that_wait_on_a_wanted_port_are_listed() -> None:
     ]
     assert listeners.sockets({("UDP", 0x7580)}) == [("UDP", "0.0.0.0", 0x7580, 114)]
     assert listeners.sockets(set()) == []
+
+
+def test_connections_are_sockets_with_another_end() -> None:
+    assert listeners.connections() == {112}
