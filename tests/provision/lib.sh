@@ -43,3 +43,10 @@ install_packages() {
   [ -z "$policy" ] || rm -f "$policy"
   [ "$status" = 0 ] || { tail -n 20 "$CACHE/apt.log" >&2; die "apt-get failed; all it said is in $CACHE/apt.log"; }
 }
+
+# Where this machine's own apt has Debian from; nothing if its sources name no Debian: then mmdebstrap takes the archive that it knows.
+debian_mirror() {
+  # shellcheck disable=SC2016 # apt replaces it
+  { apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null || true; } |
+    awk '$1 == "Debian" && !found++ { print $2 }'
+}
