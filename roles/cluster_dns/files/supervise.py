@@ -14,6 +14,8 @@ In the background its output goes to a log file, which begins anew when it has g
 
 --finish is for nginx, whose old processes may go on with the connections that they have: they get SIGQUIT, and nobody
 waits for their end. They are known by LOG, which they hold open; a file PID.pid beside it becomes PID.draining.
+
+It is one file without anything of the collection, which is not on the node, so it reads /proc by itself.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ import contextlib
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 from lab.claim import Claim, LabError
@@ -151,8 +150,3 @@ def check_zone(source: corefile.ZoneSource) -> str:
     )
     problems = [line for line in done.stdout.splitlines() if "loaded serial" not in line and line != "OK"]
     return "\n".join(problems) if done.returncode or problems else ""
-
-
-def read_zone(path: str) -> str:
-    """The text of a zone file."""
-    return Path(path).read_text()
