@@ -346,9 +346,10 @@ def test_ten_thousand_services_are_quick_even_if_all_have_a_problem() -> None:
     warnings = problems(facts(routes={4: (), 6: ()}), rules, OPTIONS).warnings
     unfit = time.process_time() - begin
     assert "and 9997 more" in warnings[0]
-    # The aims are 50 and 150 ms on an idle core; this also has to pass beside other tests.
-    assert fit < 0.15
-    assert unfit < 0.4
+    # The aims are 50 and 150 ms on an idle core; this also has to pass beside other tests, and what is quadratic takes
+    # minutes.
+    assert fit < 1
+    assert unfit < 2
     print(f"fit {fit * 1000:.0f} ms, unfit {unfit * 1000:.0f} ms")
 
 

@@ -134,5 +134,6 @@ def test_a_hundred_thousand_flows_are_quick() -> None:
     frontends[("10.96.1.1", 2)] = frozenset()
     begin = time.process_time()
     found = stale(flows, frontends, {}, set())
-    assert time.process_time() - begin < 0.5
+    # A tenth of that on an idle core; what is quadratic takes minutes.
+    assert time.process_time() - begin < 3
     assert {one.orig_dport for one in found} == {2}

@@ -52,7 +52,7 @@ def test_a_second_holder_is_told_who_the_first_is(tmp_path: Path) -> None:
         begin = time.monotonic()
         with pytest.raises(ServicenetError, match=rf"Process {child} \(.+\) held the lock {path}"), Lock(path, 0.3):
             pass
-        assert 0.3 <= time.monotonic() - begin < 5
+        assert 0.3 <= time.monotonic() - begin < 25  # the first one goes on for thirty
     finally:
         end(child)
 
