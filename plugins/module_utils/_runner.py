@@ -217,10 +217,13 @@ def inspect(request: Request) -> Inspection:
     mode = request.mode(settings)
     current = mode.read()
     table = _NO_SERVICES if applied is None else resolve(applied.services()[0], settings.view)
-    wanted = set(describing.describe(resolve(asked.services()[0], settings.view)))
-    known = set(describing.describe(table))
     drift = _drift(mode, table, current) if applied is not None else []
-    missing, surplus = sorted(wanted - known), sorted(known - wanted)
+    missing: list[str] = []
+    surplus: list[str] = []
+    if applied is None or applied.digest != asked.digest:
+        wanted = set(describing.describe(resolve(asked.services()[0], settings.view)))
+        known = set(describing.describe(table))
+        missing, surplus = sorted(wanted - known), sorted(known - wanted)
     return Inspection(applied, table, mode.frontends(current), drift, missing, surplus, mode, current)
 
 

@@ -54,6 +54,7 @@ def run_info_module(arguments: dict[str, Any], tell: Callable[[dict[str, Any], R
 
     :param tell: handed in, since it brings the code of all modes.
     """
+    gc.disable()
     module = AnsibleModule(arguments, supports_check_mode=True)
     try:
         found = tell(module.params, runner_of(module))
