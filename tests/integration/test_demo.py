@@ -92,3 +92,17 @@ def records(said: str) -> dict[str, list[str]]:
         else:
             found[next(reversed(found))].append(line.strip())
     return found
+
+
+@pytest.mark.parametrize(("name", "value"), [("MODE", "nftable"), ("SOURCE", "api")])
+def test_a_word_that_is_none_builds_nothing(name: str, value: str) -> None:
+    demo = subprocess.run(
+        [sys.executable, DEMO],
+        env={**os.environ, "MODE": "", "SOURCE": "", name: value},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert demo.returncode == 2
+    assert f"argument --{name.lower()}: invalid choice: '{value}'" in demo.stderr
+    assert not demo.stdout

@@ -241,15 +241,19 @@ def demonstrate(args: argparse.Namespace) -> bool:
     return good and gone
 
 
+def from_environment() -> list[str]:
+    """What make hands over, as arguments, so that it is checked like those."""
+    given = [f"--{name}={os.environ[name.upper()]}" for name in ("mode", "source") if os.environ.get(name.upper())]
+    return given + (["--keep"] if os.environ.get("KEEP") == "1" else [])
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--mode", default=os.environ.get("MODE") or "iptables", choices=["iptables", "nftables", "ipvs", "userspace"]
-    )
-    parser.add_argument("--source", default=os.environ.get("SOURCE") or "manifests", choices=["manifests", "cluster"])
-    parser.add_argument("--keep", action="store_true", default=os.environ.get("KEEP") == "1")
-    args = parser.parse_args()
+    parser.add_argument("--mode", default="iptables", choices=["iptables", "nftables", "ipvs", "userspace"])
+    parser.add_argument("--source", default="manifests", choices=["manifests", "cluster"])
+    parser.add_argument("--keep", action="store_true", help="leave the lab standing")
+    args = parser.parse_args([*from_environment(), *sys.argv[1:]])
     if os.geteuid() != 0:
         sys.exit("The demonstration makes network namespaces, which takes root: run it with sudo.")
     clean_exit()
