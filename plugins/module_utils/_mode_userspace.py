@@ -44,16 +44,19 @@ class Ports:
     def __init__(self, path: str, span: tuple[int, int], nginx: Nginx) -> None:
         self._path, self._span, self._nginx = path, span, nginx
         self._known: dict[str, int] | None = None
-        self._busy: set[int] = set()
+        # In the order in which they are given away, the next one last.
+        self._free: list[int] | None = None
         self._others: set[int] | None = None
 
     def _load(self) -> dict[str, int]:
         value = files.read_json(self._path).value
         given = value.get("ports") if isinstance(value, dict) else None
         known: dict[str, int] = {}
+        used: set[int] = set()
         for key, port in (given or {}).items() if isinstance(given, dict) else ():
-            if isinstance(port, int) and self._span[0] <= port <= self._span[1] and port not in known.values():
+            if isinstance(port, int) and self._span[0] <= port <= self._span[1] and port not in used:
                 known[key] = port
+                used.add(port)
         if known and not self._nginx.live():
             # While nothing held them, as after a boot, somebody else may have come first.
             known = {key: port for key, port in known.items() if port not in self._of_others()}
@@ -76,13 +79,13 @@ class Ports:
         if self._known is None:
             self._known = self._load()
         if key not in self._known:
-            if not self._busy:
-                self._busy = self._of_others() | reserved_ports.read() | set(self._known.values())
-            free = [port for port in range(self._span[0], self._span[1] + 1) if port not in self._busy]
-            if not free:
+            if self._free is None:
+                busy = self._of_others() | reserved_ports.read() | set(self._known.values())
+                self._free = [port for port in range(self._span[0], self._span[1] + 1) if port not in busy]
+                random.shuffle(self._free)
+            if not self._free:
                 raise OptionError("Every port of userspace_ports is taken: give a wider range.")
-            self._known[key] = random.choice(free)
-            self._busy.add(self._known[key])
+            self._known[key] = self._free.pop()
         return self._known[key]
 
     def ours(self) -> set[int]:

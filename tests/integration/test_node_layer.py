@@ -16,7 +16,7 @@ from lab.waiting import wait_until
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import OptionError, ToolError
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.stale_flows import Flow, stale
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node import conntrack, generation
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node import conntrack, generation, reserved_ports
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.iptables_tool import (
     LEGACY,
     NFT,
@@ -30,6 +30,18 @@ __all__ = ["namespace"]
 
 VIP, VIP6 = "10.96.0.10", "fd00:10:96::10"
 BACKEND, BACKEND6 = "198.18.0.5", "fd00:18::5"
+
+
+# ---- reserved ports
+
+
+def test_thousands_of_reserved_ports_are_read_back() -> None:
+    """The kernel shows no more than what fits into one reading."""
+    ports = set(range(10000, 30000, 2))
+    reserved_ports.write(ports)
+    assert reserved_ports.read() == ports
+    reserved_ports.write([])
+    assert reserved_ports.read() == set()
 
 
 # ---- generation
