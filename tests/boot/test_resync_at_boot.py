@@ -102,15 +102,20 @@ class Kept:
         """The state file of the agent."""
         return dict(json.loads(self.machine.node.path("/var/lib/servicenet/last-run.json").read_text()))
 
+    def ports(self) -> dict[str, int]:
+        """The ports of proxies, of which only the mode userspace has any."""
+        path = self.machine.node.path("/var/lib/servicenet/userspace_ports.json")
+        return dict(json.loads(path.read_text())["ports"]) if path.exists() else {}
+
     def who_answers(self) -> set[str]:
         """Who answers the Service's address, asked from outside."""
         return self.machine.answers("outside", VIP, 80)
 
 
-@pytest.fixture(scope="module", params=["nftables", "iptables"])
+@pytest.fixture(scope="module", params=["nftables", "iptables", "userspace"])
 def kept(request: pytest.FixtureRequest, machine: Machine, full_figures: bool) -> Iterator[Kept]:
     """A machine after `site`, with pod-1 behind the Service; the last test of a mode takes it all away."""
-    if request.param == "iptables" and not full_figures:
+    if request.param != "nftables" and not full_figures:
         pytest.skip("each mode is one of the full figures")
     if not Path(machine.node.path("/etc/systemd/network/10-uplink.network")).exists():
         use_networkd(machine, "nftables.service")
@@ -139,10 +144,15 @@ def test_a_boot_brings_the_rules_back_before_the_network_is_up(kept: Kept) -> No
     kept.offer("pod-2")
     wait_until(lambda: kept.who_answers() == {"pod-2"}, "the timer")
     kept.stop_source()
+    ports = kept.ports()
+    assert bool(ports) == (kept.mode == "userspace")
     kept.machine.power_off()
     kept.machine.boot()
     assert kept.who_answers() == {"pod-2"}
     assert VIP in kept.machine.node.path(AT_ONLINE).read_text()
+    assert kept.ports() == ports
+    proxies = kept.systemctl("is-active", "servicenet-userspace.service")
+    assert proxies == ("active" if ports else "inactive")
     assert "restore: " in kept.journal("servicenet-restore.service")
     wait_until(lambda: "The rules stay as they are" in kept.journal("servicenet-pull.service"), "a pull in vain")
     assert kept.last_run()["result"] == "unreachable"
