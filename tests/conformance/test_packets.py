@@ -7,34 +7,35 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import queue
 import shutil
-import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from lab.modules import ModuleServer
 from uml.machine import has_ip_vs
 
 from conformance.packets import deviations
+from conformance.packets.adapter_servicenet import Servicenet
 from conformance.packets.packet_lab import PacketLab
 from conformance.packets.run import MODES, Replay, case_names, checks_of, load_case, replay
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
-ADAPTER = Path(__file__).resolve().parent / "packets" / "adapter_servicenet.py"
-LABS = 2
-# What is tried -> (mode of the recordings, further options of the adapter, a tool that it needs)
+LABS, FEW = 2, 8
+# What is tried -> (mode of the recordings, variant of iptables, a tool that it needs)
 VARIANTS = {
-    "iptables-nft": ("iptables", "--variant nft", "iptables-nft"),
-    "iptables-legacy": ("iptables", "--variant legacy", "iptables-legacy"),
+    "iptables-nft": ("iptables", "nft", "iptables-nft"),
+    "iptables-legacy": ("iptables", "legacy", "iptables-legacy"),
     "nftables": ("nftables", "", "nft"),
     "userspace": ("userspace", "", "nft"),
 }
 if has_ip_vs():  # elsewhere test_packets_in_uml.py replays them
-    VARIANTS["ipvs"] = ("ipvs", "--variant legacy", "ipset")
+    VARIANTS["ipvs"] = ("ipvs", "legacy", "ipset")
 ITEMS = [pytest.param(variant, name, id=f"{variant}-{name}") for variant in VARIANTS for name in case_names(["*"])]
 
 
@@ -43,21 +44,23 @@ class Replays:
 
     def __init__(self, stack: contextlib.ExitStack, wanted: list[tuple[str, str]]) -> None:
         self.known = deviations.load()
-        self.free: queue.SimpleQueue[PacketLab] = queue.SimpleQueue()
-        for _lab in range(min(LABS, len(wanted))):
-            self.free.put(stack.enter_context(PacketLab()))
+        self.free: queue.SimpleQueue[tuple[PacketLab, ModuleServer]] = queue.SimpleQueue()
+        # To build one takes as long as some cases do.
+        for _lab in range(LABS if len(wanted) > FEW else 1):
+            lab = stack.enter_context(PacketLab())
+            self.free.put((lab, stack.enter_context(ModuleServer(lab.node))))
         pool = ThreadPoolExecutor(LABS)
         stack.callback(pool.shutdown, cancel_futures=True)
         self.results: dict[tuple[str, str], Future[Replay]] = {item: pool.submit(self.one, *item) for item in wanted}
 
     def one(self, variant: str, name: str) -> Replay:
         """One case in whichever lab is free."""
-        mode, options, _tool = VARIANTS[variant]
-        lab = self.free.get()
+        mode, of_iptables, _tool = VARIANTS[variant]
+        lab, server = self.free.get()
         try:
-            return replay(name, f"{sys.executable} {ADAPTER} {options}", mode, lab, known=self.known)
+            return replay(name, functools.partial(Servicenet, server, mode, of_iptables), mode, lab, known=self.known)
         finally:
-            self.free.put(lab)
+            self.free.put((lab, server))
 
 
 @pytest.fixture(scope="module")

@@ -14,17 +14,15 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from collection_tree import collections_path
 from conformance.packets.packet_lab import CLIENTS, EXT, NODE_IPS, PODS, PacketLab
 from lab.claim import sh
+from lab.modules import ModuleServer, Run
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 
@@ -127,58 +125,6 @@ def _slice(name: str, family: int, pods: Mapping[str, str], ports: list[dict[str
 # --------------------------------------------------------------------------------------------------------- a node
 
 
-class Run:
-    """A run of a module that has begun."""
-
-    def __init__(self, node: ServicesNode, pid: int, output: Path) -> None:
-        self.node, self.pid, self.output = node, pid, output
-
-    def wait(self) -> dict[str, Any]:
-        """Its result, as soon as everything that it started has ended; one that was killed has ``killed`` only."""
-        status = self.node.server.ask(op="wait", pid=self.pid)
-        if status < 0:
-            return {"killed": -status}
-        said = self.output.read_text()
-        assert said, f"the module ended with {status} and said nothing"
-        last = said.splitlines()[-1]
-        assert last.startswith("{"), said
-        result = dict(json.loads(last))
-        # Since ansible-core 2.19 a warning is more than its text.
-        warnings = result.get("warnings", [])
-        result["warnings"] = [one if isinstance(one, str) else str(one["event"]["msg"]) for one in warnings]
-        return result
-
-
-class ModuleServer:
-    """module_server.py in a namespace."""
-
-    def __init__(self, netns: str) -> None:
-        self._process = subprocess.Popen(
-            ["ip", "netns", "exec", netns, sys.executable, str(HERE / "module_server.py")],
-            env=os.environ | {"PYTHONPATH": str(collections_path()), "PYTHONDONTWRITEBYTECODE": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def ask(self, **message: Any) -> Any:
-        """One command and its answer."""
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps(message) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
-
-    @property
-    def pid(self) -> int:
-        """The process."""
-        return self._process.pid
-
-    def close(self) -> None:
-        """Ends it."""
-        self._process.communicate()
-
-
 class ServicesNode:
     """node-a of a lab, as one variant of the collection sees it; whatever was there before is taken away.
 
@@ -220,12 +166,8 @@ class ServicesNode:
     def start_module(self, module: str, arguments: dict[str, Any]) -> Run:
         """Begins a run of any module of the collection, on the node."""
         self._runs += 1
-        output = self.directory / f"run-{self._runs}"
-        environment = {"PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
-        pid = self.server.ask(
-            op="start", module=module, arguments=arguments, environment=environment, output=str(output)
-        )
-        return Run(self, pid, output)
+        path = f"{self.bin}{os.pathsep}{os.environ['PATH']}"
+        return self.server.start(module, arguments, self.directory / f"run-{self._runs}", path)
 
     def run(self, **options: Any) -> dict[str, Any]:
         """A run of the module that must succeed -> its result. ``_ansible_check_mode`` and ``_ansible_diff`` work."""
@@ -391,9 +333,8 @@ def services_lab() -> Any:
 @pytest.fixture(scope="module")
 def module_server(services_lab: ServicesLab) -> Any:
     """Runs modules in the lab's node-a."""
-    server = ModuleServer(services_lab.node)
-    yield server
-    server.close()
+    with ModuleServer(services_lab.node) as server:
+        yield server
 
 
 @pytest.fixture(params=VARIANTS)

@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import pytest
 from collection_tree import collections_path
-from conformance.packets.adapter_servicenet import LAUNCHER, MODULES
 from integration.services_lab import ServicesNode, module_server, node, service, services_lab, vip
 
 __all__ = ["module_server", "node", "services_lab"]
@@ -32,6 +31,14 @@ for _raw in NEIGHBOUR[:1]:
 EMPTY = service("empty", 12, {})
 ALL = (WEB, API, NEIGHBOUR, EMPTY)
 COMMON = "(common rules)"
+# What Ansible's own wrapper does before a module's code runs, and the module.
+LAUNCHER = """
+import runpy, sys
+from ansible.module_utils import basic
+basic._ANSIBLE_PROFILE = "legacy"
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
+MODULES = "ansible_collections.kubenode.servicenet.plugins.modules"
 
 
 def assert_packets_flow(node: ServicesNode) -> None:

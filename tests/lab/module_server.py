@@ -4,7 +4,7 @@
 
 """Runs modules of the collection in one namespace, each in a fork of its own, so that hundreds of runs stay cheap.
 
-Started by services_lab.py as `ip netns exec NAMESPACE python3 module_server.py`. Commands come in as one JSON object a
+Started by modules.py as `ip netns exec NAMESPACE python3 module_server.py`. Commands come in as one JSON object a
 line on stdin, answers go out the same way:
 
 - `start` (`module`, `arguments`, `environment`, `output`): the process id of the run, which is also its process group.
@@ -29,6 +29,7 @@ from ansible.module_utils import basic
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.generation import nf_tables_generation
 
 PR_SET_CHILD_SUBREAPER = 36
+MODES = ("iptables", "nftables", "ipvs", "userspace")
 MODULES = "ansible_collections.kubenode.servicenet.plugins.modules"
 
 
@@ -74,7 +75,8 @@ def main() -> None:
     """Obeys until stdin ends."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     # Loaded once; what a fork does not import again costs it nothing.
-    runpy.run_module(f"{MODULES}.iptables_services", run_name="loaded")
+    for mode in MODES:
+        runpy.run_module(f"{MODULES}.{mode}_services", run_name="loaded")
     for line in sys.stdin:
         message = json.loads(line)
         operation = {"start": start, "wait": wait, "generation": nf_tables_generation}[message.pop("op")]

@@ -19,6 +19,7 @@ import argparse
 import concurrent.futures
 import contextlib
 import fnmatch
+import functools
 import json
 import queue
 import shlex
@@ -26,14 +27,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from lab.claim import clean_exit
+from lab.claim import LabError, clean_exit
 
 from conformance.packets import deviations
 from conformance.packets.outcome import classify, difference, text
@@ -127,21 +129,41 @@ def policy_local(p: dict[str, Any], case: dict[str, Any]) -> bool:
     )
 
 
-class Adapter:
-    """The service proxy under test, with the files that it is given for one case."""
+class Proxy(Protocol):
+    """The service proxy under test, on one node, for one case."""
 
-    def __init__(self, command: str, mode: str, netns: str, directory: Path, case: dict[str, Any]) -> None:
+    def apply(self, objects: list[dict[str, Any]]) -> None:
+        """Back when these objects are in force.
+
+        :raises LabError: they are not.
+        """
+
+    def cleanup(self) -> None:
+        """Takes the rules away, or raises ``LabError``."""
+
+
+class Command:
+    """A proxy behind a command line (README, "Replay")."""
+
+    def __init__(self, command: str, mode: str, netns: str, options: dict[str, Any], directory: Path) -> None:
         self.command, self.mode, self.netns = shlex.split(command), mode, netns
         self.manifests, self.options = directory / "manifests", directory / "options.json"
+        self.options.write_text(json.dumps(options, indent=1))
+
+    def apply(self, objects: list[dict[str, Any]]) -> None:
+        """Writes the objects down, and calls the command."""
         self.manifests.mkdir()
-        for i, manifest in enumerate(case["manifests"]):
+        for i, manifest in enumerate(objects):
             meta = manifest["metadata"]
             name = "-".join(filter(None, [f"{i:03d}", manifest["kind"].lower(), meta.get("namespace"), meta["name"]]))
             (self.manifests / f"{name}.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
-        self.options.write_text(json.dumps(case["proxy_options"], indent=1))
+        self._call("apply")
 
-    def call(self, verb: str) -> str | None:
-        """None, or what went wrong."""
+    def cleanup(self) -> None:
+        """Calls the command."""
+        self._call("cleanup")
+
+    def _call(self, verb: str) -> None:
         # Output goes to a file: a daemon that the adapter leaves behind would keep a pipe open for ever.
         with tempfile.TemporaryFile("w+") as output:
             try:
@@ -167,20 +189,27 @@ class Adapter:
                     check=False,
                 ).returncode
             except subprocess.TimeoutExpired:
-                return f"{verb} took more than 300 s"
+                raise LabError(f"{verb} took more than 300 s") from None
             output.seek(0)
-            return f"{verb} ended with {code}: {(output.read().splitlines() or ['no output'])[-1]}" if code else None
+            if code:
+                raise LabError(f"{verb} ended with {code}: {(output.read().splitlines() or ['no output'])[-1]}")
+
+
+MakeProxy = Callable[[dict[str, Any], Path], Proxy]
 
 
 def replay(
     name: str,
-    adapter_command: str,
+    make_proxy: MakeProxy,
     mode: str,
     lab: PacketLab,
     with_health: bool = False,
     known: tuple[deviations.Deviation, ...] = (),
 ) -> Replay:
-    """One case from an empty node to an empty node; `known` deviations do not fail it."""
+    """One case from an empty node to an empty node; `known` deviations do not fail it.
+
+    :param make_proxy: from the case's options and an empty directory to the proxy of the lab's node.
+    """
     case = load_case(name)
     checks = checks_of(case, mode)
     health = case["healthchecks"] if with_health and mode in ("iptables", "nftables") else []
@@ -188,10 +217,11 @@ def replay(
     failures: list[str] = []
     deviating: list[str] = []
     with tempfile.TemporaryDirectory() as directory:
-        adapter = Adapter(adapter_command, mode, lab.node, Path(directory), case)
-        problem = adapter.call("apply")
-        if problem:
-            failures = [problem, *(f"{check.label}: not probed" for check in checks)]
+        proxy = make_proxy(case["proxy_options"], Path(directory))
+        try:
+            proxy.apply(case["manifests"])
+        except LabError as problem:
+            failures = [str(problem), *(f"{check.label}: not probed" for check in checks)]
         else:
             for check, result, wrong in wrong_checks(lab, checks):
                 documented = any(
@@ -199,9 +229,11 @@ def replay(
                 )
                 (deviating if documented else failures).append(f"{check.label}: {wrong}")
             failures += wrong_health(lab, health, mode)
-        problem = adapter.call("cleanup") or leftover(lab, checks)
-        if problem:
-            failures.append(problem)
+        try:
+            proxy.cleanup()
+            failures += leftover(lab, checks)
+        except LabError as problem:
+            failures.append(str(problem))
     total = len(checks) + len(health) + 1
     return Replay(total - min(len(failures) + len(deviating), total), failures, deviating)
 
@@ -234,8 +266,8 @@ def wrong_health(lab: PacketLab, health: list[dict[str, Any]], mode: str) -> lis
     return wrong
 
 
-def leftover(lab: PacketLab, checks: list[Check]) -> str | None:
-    """After a cleanup no VIP may answer any more."""
+def leftover(lab: PacketLab, checks: list[Check]) -> list[str]:
+    """After a cleanup no VIP may answer any more; what is wrong with one that does."""
     answering = [
         check for check in checks if check.expected.get("result") == "answer" and "ClusterIP" in check.probe["target"]
     ][:4]
@@ -243,8 +275,8 @@ def leftover(lab: PacketLab, checks: list[Check]) -> str | None:
     for check, raw in zip(answering, lab.probe(asked), strict=True):
         seen = classify(check.probe, raw)
         if seen.get("backends"):
-            return f"cleanup left rules behind: {check.label} still answers ({text(seen)})"
-    return None
+            return [f"cleanup left rules behind: {check.label} still answers ({text(seen)})"]
+    return []
 
 
 def main() -> int:
@@ -269,8 +301,9 @@ def main() -> int:
 
         def one(name: str) -> tuple[Replay, float]:
             lab, began = free.get(), time.monotonic()
+            proxy = functools.partial(Command, args.adapter, args.mode, lab.node)
             try:
-                return replay(name, args.adapter, args.mode, lab, args.healthchecks, known), time.monotonic() - began
+                return replay(name, proxy, args.mode, lab, args.healthchecks, known), time.monotonic() - began
             finally:
                 free.put(lab)
 

@@ -6,20 +6,18 @@
 
 from __future__ import annotations
 
-import argparse
 import concurrent.futures
 import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from lab.claim import LabError, kill_and_wait
+from lab.claim import kill_and_wait
 from lab.control_plane import Api, ControlPlane
+from lab.modules import ModuleServer
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
-from conformance.packets import adapter_servicenet
+from conformance.packets.adapter_servicenet import Servicenet
 from conformance.packets.outcome import classify, difference
 from conformance.packets.packet_lab import PacketLab
 from conformance.packets.reference import KubeProxy
@@ -70,6 +68,7 @@ class Twins(contextlib.ExitStack):
             self.api.create_all({"kind": "Namespace", "metadata": {"name": name}} for name in NAMESPACES)
             self.theirs = self.enter_context(PacketLab())
             self.ours = self.enter_context(PacketLab())
+            self.modules = self.enter_context(ModuleServer(self.ours.node))
             self.callback(self.stop_kube_proxy)
             self.callback(self.pool.shutdown)
         except BaseException:
@@ -128,19 +127,13 @@ class Twins(contextlib.ExitStack):
 
     def run_ours(self, variant: str, options: dict[str, Any], objects: list[dict[str, Any]]) -> None:
         """Our module, as a resync runs it."""
-        mode, of_iptables = VARIANTS[variant]
         scratch = self.ours.directory / "node"
         scratch.mkdir(exist_ok=True)
-        given = argparse.Namespace(manifests=str(scratch / "manifests"), variant=of_iptables)
-        # Here a cluster may well lose more than half of its Services at once.
-        wanted = adapter_servicenet.module_options(mode, options, given) | {"max_removed_percent": 100}
-        Path(wanted["snapshot"]).write_bytes(snapshot.dump(snapshot.build(objects)))
-        if wanted.get("localhost_nodeports"):
+        proxy = Servicenet(self.modules, *VARIANTS[variant], options, scratch)
+        if proxy.arguments.get("localhost_nodeports"):
             self.ours.sysctl("node-a", {"net.ipv4.conf.all.route_localnet": 1})
-        try:
-            adapter_servicenet.run_module(mode, self.ours.node, wanted)
-        except SystemExit as end:
-            raise LabError(f"our module failed: {end}") from end
+        # Here a cluster may well lose more than half of its Services at once.
+        proxy.program(objects, max_removed_percent=100)
 
     def program(self, variant: str, options: dict[str, Any], states: list[list[dict[str, Any]]]) -> None:
         """Both proxies, each on an empty node. `states`: what ours passes through; the API server has the last one."""
