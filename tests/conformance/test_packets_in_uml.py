@@ -6,27 +6,19 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-import pytest
-from uml import machine
+from uml.tests_inside import run_tests
 
+FILE = "tests/conformance/test_packets.py"
 # `make conformance` replays all of them.
 NAMED = ("clusterip-tcp", "etp-local", "source-ranges-ext")
 SECONDS, SECONDS_IN_FULL = 900, 7200
 
 
-def test_cases(checkout: Path, full_figures: bool) -> None:
+def test_cases(checkout: Path, tmp_path: Path, full_figures: bool) -> None:
     """All packets go where the real kube-proxy lets them go, and a cleanup leaves nothing."""
-    if machine.has_ip_vs():
-        pytest.skip("this kernel has ip_vs: test_packets.py replays them")
-    obstacle = machine.obstacle()
-    if obstacle:
-        pytest.skip(obstacle)
-    packets = Path("tests/conformance/packets")
-    adapter = f"{sys.executable} {packets / 'adapter_servicenet.py'} --variant legacy"
-    cases = ["*"] if full_figures else list(NAMED)
-    command = [sys.executable, str(packets / "run.py"), "--adapter", adapter, "--mode", "ipvs", "--deviations"]
-    ended = machine.run_inside([*command, "--case", *cases], checkout, SECONDS_IN_FULL if full_figures else SECONDS)
-    assert ended.status == 0, ended.output or ended.console
+    if full_figures:
+        run_tests(checkout, tmp_path, FILE, "-k", "test_case and ipvs", seconds=SECONDS_IN_FULL)
+    else:
+        run_tests(checkout, tmp_path, *(f"{FILE}::test_case[ipvs-{name}]" for name in NAMED), seconds=SECONDS)

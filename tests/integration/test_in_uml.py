@@ -6,52 +6,35 @@
 
 from __future__ import annotations
 
-import sys
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from uml import machine
+from uml.tests_inside import run_tests
 
-FILES = (
-    "tests/integration/test_ipvs_kernel.py",
-    "tests/integration/test_ipvs_parts.py",
-    "tests/integration/test_ipvs_packets.py",
-    "tests/integration/test_ipvs_services.py",
-    "tests/integration/test_ipvs_node.py",
-    "tests/integration/test_ipvs_drain.py",
-    # It is run natively as well, but this kernel may have no dummy devices.
-    "tests/integration/test_dns_network.py::test_addresses_come_and_go",
-)
-
-
-SECONDS = 1800
-
-
-def run_inside(checkout: Path, directory: Path, file: str, *flags: str) -> None:
-    """Every test of a file that the flags choose passes on the kernel of User Mode Linux, and none is skipped there."""
-    if machine.has_ip_vs():
-        pytest.skip("this kernel has ip_vs: the tests ran natively")
-    obstacle = machine.obstacle()
-    if obstacle:
-        pytest.skip(obstacle)
-    report = directory / "report.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *flags, file]
-    ended = machine.run_inside(command, checkout, SECONDS)
-    assert ended.status == 0, ended.output or ended.console
-    cases = list(ET.parse(report).iter("testcase"))
-    assert cases
-    assert not [case.get("name") for case in cases if len(case)], ended.output
+HERE = "tests/integration"
+# What is short shares a boot.
+GROUPS = {
+    "parts": (
+        "test_ipvs_kernel.py",
+        "test_ipvs_parts.py",
+        # It is run natively as well, but this kernel may have no dummy devices.
+        "test_dns_network.py::test_addresses_come_and_go",
+    ),
+    "packets": ("test_ipvs_packets.py",),
+    "services": ("test_ipvs_services.py",),
+    "node": ("test_ipvs_node.py",),
+    "drain": ("test_ipvs_drain.py",),
+}
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_what_needs_ip_vs(checkout: Path, tmp_path: Path, file: str) -> None:
-    run_inside(checkout, tmp_path, file, "-m", "not soak")
+@pytest.mark.parametrize("group", GROUPS)
+def test_what_needs_ip_vs(checkout: Path, tmp_path: Path, group: str) -> None:
+    run_tests(checkout, tmp_path, "-m", "not soak", *(f"{HERE}/{file}" for file in GROUPS[group]))
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("file", ["tests/integration/test_ipvs_drain.py"])
+@pytest.mark.parametrize("file", ["test_ipvs_drain.py"])
 def test_what_needs_ip_vs_and_time(checkout: Path, tmp_path: Path, file: str, full_figures: bool) -> None:
     if not full_figures:
         pytest.skip("User Mode Linux is slow: only make soak runs these")
-    run_inside(checkout, tmp_path, file, "-m", "soak")
+    run_tests(checkout, tmp_path, "-m", "soak", f"{HERE}/{file}")
