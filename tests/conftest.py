@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from hypothesis import settings
 # ansible-test has pytest settings of its own, which do not say where tests share code.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from built_collection import build
 from collection_tree import cache_directory, collections_path
 from matrix.table import line, pytest_terminal_summary
 
@@ -44,6 +47,22 @@ def checkout() -> Path:
 def cache() -> Path:
     """The cache directory, which outlives the run."""
     return cache_directory()
+
+
+@pytest.fixture(scope="session")
+def archive(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The collection's archive, built of the files that git knows, once for all processes of a run."""
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "archive"
+    with open(f"{place}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.exists():
+            with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
+                built = build(checkout, Path(scratch))
+                place.mkdir()
+                built.replace(place / built.name)
+        (found,) = place.iterdir()
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,8 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The archive that people install programs a node with every ansible-core that counts."""
+"""What people install is what works: the built archive, alone in an empty collections path, programs nodes with every
+ansible-core that counts."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from built_collection import Installed, build, environment
+from built_collection import Installed, environment
 from lab import Lab
 from matrix.table import Line
 
@@ -20,16 +21,11 @@ CORES = {"core-2.18": "2.18", "tools": "2.19", "core-2.21": "2.21"}
 ADDRESS = "http://10.96.0.10/"
 
 
-@pytest.fixture(scope="module")
-def archive(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The collection, built."""
-    return build(checkout, tmp_path_factory.mktemp("archive"))
-
-
 @pytest.mark.parametrize("name", CORES)
 def test_site(name: str, checkout: Path, archive: Path, lab: Lab, tmp_path: Path, line: Line) -> None:
-    """Check mode changes nothing, `site` programs the node and again finds nothing to do, `cleanup` takes all away."""
-    what = "site from the archive: check, run, again, cleanup"
+    """Check mode changes nothing, `site` programs the node and again finds nothing to do, `verify` finds everything
+    served, `cleanup` takes all away."""
+    what = "site from the archive: check, run, again, verify, cleanup"
     line(f"ansible-core {CORES[name]}", what)
     venv = environment(checkout, name)
     if venv is None:
@@ -40,20 +36,21 @@ def test_site(name: str, checkout: Path, archive: Path, lab: Lab, tmp_path: Path
     assert found[1].startswith(f"{CORES[name]}.")
     line(f"ansible-core {found[1]}", what)
     installed = Installed(archive, tmp_path, venv / "bin")
-    inventory = lab.inventory(cluster_snapshot_path=str(tmp_path / "snapshot.jsonl.gz"))
+    inventory, node_a = lab.inventory(cluster_snapshot_path=str(tmp_path / "snapshot.jsonl.gz")), ["--limit=node-a"]
 
     def answers() -> bool:
         """Whether the Service answers a Pod of the node."""
         return lab.http("pod-a3", ADDRESS)[0] == 200
 
     try:
-        installed.play("site", inventory, "--limit=node-a", "--check", "--diff")
+        installed.play("site", inventory, *node_a, "--check", "--diff")
         assert not answers()
-        assert installed.play("site", inventory, "--limit=node-a")["node-a"] > 0
+        assert installed.play("site", inventory, *node_a)["node-a"] > 0
         assert answers()
-        assert installed.play("site", inventory, "--limit=node-a") == {"node-a": 0}
+        assert installed.play("site", inventory, *node_a) == {"node-a": 0}
+        installed.play("verify", inventory, *node_a)
         assert answers()
     finally:
-        installed.play("cleanup", inventory, "--limit=node-a")
+        installed.play("cleanup", inventory, *node_a)
     assert not answers()
     assert "SERVICENET" not in lab.node("node-a").run(["iptables-save"]).stdout

@@ -11,15 +11,8 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-import pytest
 import yaml
-from built_collection import build, environment
-
-
-@pytest.fixture(scope="module")
-def archive(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The collection, built."""
-    return build(checkout, tmp_path_factory.mktemp("archive"))
+from built_collection import environment
 
 
 def test_galaxy_imports_it_without_a_warning(archive: Path, checkout: Path, tmp_path: Path) -> None:
