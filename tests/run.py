@@ -109,8 +109,8 @@ def run(levels: list[str], full: bool, extra: list[str]) -> int:
     arguments += ["--junitxml=tests/output/junit.xml", "--continue-on-collection-errors", "--durations=10"]
     arguments += [f"--timeout={TIME_LIMIT}", "-p", "obstacles"]
     if PARALLEL & set(levels):
-        # Most of the time they wait for packets, servers and timers. A file's tests share a lab and stay together.
-        arguments += ["-n", str(PROCESSES), "--dist", "loadfile"]
+        # Most of the time they wait for packets, servers and timers.
+        arguments += ["-n", str(PROCESSES), "-p", "schedule"]
     if levels == ["soak"]:
         arguments += ["-m", "soak"]
     os.environ["SERVICENET_OBSTACLES"] = json.dumps(reasons)  # read by tests/obstacles.py
