@@ -41,6 +41,8 @@ MODULES = re.compile(r"--modules-path=(\S+)")
 PATIENCE = 60.0
 # nginx needs a file a socket, more than a service usually may have; the system's own limit is far above.
 FILES = 262144
+# The log lies in memory.
+LONGEST_LOG = 1 << 20
 _WITH_FILES = 'ulimit -n "$0" 2>/dev/null || ulimit -n "$(ulimit -Hn)"; exec "$@"'
 
 
@@ -239,8 +241,11 @@ class Nginx:
         return "\n".join(emergencies) if any("bind() to" not in line for line in emergencies) else ""
 
     def _reload(self, master: int) -> None:
-        old, size = children(master), self._log_size()
+        old = children(master)
         self._cut(old)
+        if self._log_size() > LONGEST_LOG:
+            os.truncate(self.log, 0)
+        size = self._log_size()
         checked(self._run, ["kill", "-HUP", str(master)])
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
@@ -254,12 +259,14 @@ class Nginx:
         raise ToolError(["nginx", "reload"], 1, f"new workers did not take over within {PATIENCE:.0f} s")
 
     def _cut(self, workers: list[int]) -> None:
-        """Ends those that an earlier reload left behind and that nobody needs, and the oldest of too many.
+        """Where an earlier reload left too many behind, ends those that nobody needs, and then the oldest.
 
         Without their listening sockets they can't answer over UDP any more, but wait for their sessions' end.
         """
         left = [pid for pid in workers if not _listens(pid)]
-        connected = connections() if left else set()
+        if len(left) <= self._most_old:
+            return
+        connected = connections()
         busy = [pid for pid in left if _sockets(open_files(pid)) & connected]
         surplus = busy[: max(0, len(busy) - self._most_old)]
         if surplus:
@@ -268,8 +275,9 @@ class Nginx:
             )
         for pid in left:
             if pid in surplus or pid not in busy:
+                # Asked to end, it would write a line into the log for each session.
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGTERM)
+                    os.kill(pid, signal.SIGKILL)
 
     def drain(self) -> None:
         """No new connections; those that are there go on until they end, or until the time that their configuration
