@@ -14,7 +14,9 @@ import errno
 import ipaddress
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ._core import ipvs_changes, ipvs_drain, ipvs_live, ipvs_objects, ipvs_options, ipvs_rules
@@ -33,12 +35,14 @@ from ._mode import ModeDefaults, Step
 from ._node import ipvs_preflight, service_addresses
 from ._node.ipset_tool import IpsetTool
 from ._node.iptables_tool import LEGACY, IptablesTool, detect, loaded_tables
-from ._node.ipvs import Ipvs
+from ._node.ipvs import Ipvs, OperationError
 from ._node.ipvs_drain_state import DrainState, now
 from ._node.ipvs_retire import carry_out
 from ._node.runner import Runner
 
 FRAME = ("sets", "chain")
+# What ipset says of the one that it refused.
+_LINE = re.compile(r"in line (\d+)")
 DRAIN = "what drains"
 
 
@@ -70,6 +74,8 @@ class IpvsMode(ModeDefaults):
         self._since: Program = {}
         self._retiring: frozenset[str] = frozenset()
         self._held = Held({}, {}, frozenset(), frozenset(), {})
+        # The text of a step -> the containers of its lines.
+        self._names: dict[str, list[str]] = {}
 
     @property
     def iptables_variant(self) -> str:
@@ -160,7 +166,7 @@ class IpvsMode(ModeDefaults):
         asked = {name: change for name, change in changes.items() if "/drain/" not in name}
         made = ipvs_drain.graceful(asked, self._held.servers, self._since, limit)
         self._retiring = ipvs_drain.retiring(made, limit)
-        if any(name in asked and name not in made for name in self._held.servers):
+        if any(name in asked and made.get(name, (None, ""))[1] is not None for name in self._held.servers):
             for name in (HOLDER, *(f"{family}/sets/{name}" for family in FAMILIES for name in ipvs_rules.OWNERSHIP)):
                 made.pop(name, None)
         return made
@@ -171,12 +177,21 @@ class IpvsMode(ModeDefaults):
         parts = ipvs_changes.plan(changes, marks, self._retiring)
         return [
             *self._drain(changes),
-            *_steps([ipvs_changes.sets(changes, wanted=True)]),
+            *self._parts([ipvs_changes.sets(changes, wanted=True)]),
             *self._chains(changes, wanted=True),
-            *_steps(parts),
+            *self._parts(parts),
             *self._chains(changes, wanted=False),
-            *_steps([ipvs_changes.sets(changes, wanted=False)]),
+            *self._parts([ipvs_changes.sets(changes, wanted=False)]),
         ]
+
+    def _parts(self, parts: Iterable[Part]) -> list[Step]:
+        steps = []
+        for part in parts:
+            if part.lines:
+                texts = ("".join(f"{line}\n" for line in lines) for lines in (part.lines, part.undo))
+                steps.append(Step(part.where, *texts))
+                self._names[steps[-1].text] = part.names
+        return steps
 
     def _drain(self, changes: Changes) -> list[Step]:
         """What is to be remembered of real servers that drain."""
@@ -217,11 +232,11 @@ class IpvsMode(ModeDefaults):
         if step.where == IPSET:
             self._apply_ipset(step, undo)
         elif step.where == IPVS:
-            self._apply_ipvs(step, lines, undo)
+            self._apply_ipvs(step, undo)
         elif step.where == DRAIN:
             self._drain_state.save(json.loads(step.undo if undo else step.text))
         elif step.where == DEVICE:
-            _apply_addresses(lines)
+            _apply_addresses(lines, [] if undo else step.undo.splitlines())
         else:
             self.tool(6 if step.where.startswith("ip6") else 4).restore(step.undo if undo else step.text)
 
@@ -234,29 +249,33 @@ class IpvsMode(ModeDefaults):
             raise
 
     @staticmethod
-    def _apply_ipvs(step: Step, lines: list[str], undo: bool) -> None:
+    def _apply_ipvs(step: Step, undo: bool) -> None:
+        lines, back = step.text.splitlines(), step.undo.splitlines()
         with Ipvs() as ipvs:
-            operations = [ipvs_objects.operation(line) for line in lines]
             if undo:
-                list(ipvs.attempt(operations))
+                ipvs.attempt(ipvs_objects.taken_back(lines, back))
                 return
             try:
-                carry_out(ipvs, operations)
-            except NetlinkError as error:
-                list(ipvs.attempt([ipvs_objects.operation(line) for line in step.undo.splitlines()]))
+                carry_out(ipvs, [ipvs_objects.operation(line) for line in lines])
+            except OperationError as error:
+                ipvs.attempt(ipvs_objects.taken_back(lines, back, error.done))
                 raise ToolError([IPVS], error.code, str(error)) from error
 
-    def culprit(self, _error: ToolError, _step: Step) -> str:
-        """The errors name the server or entry."""
-        return ""
+    def culprit(self, error: ToolError, step: Step) -> str:
+        """The container of what was refused, "" for a chain, which is no Service's."""
+        lines = enumerate(zip(step.text.splitlines(), self._names.get(step.text, ())), 1)
+        return next((name for number, (line, name) in lines if _is_refused(step.where, number, line, error)), "")
 
 
-def _steps(parts: Iterable[Part]) -> list[Step]:
-    return [
-        Step(part.where, "".join(f"{line}\n" for line in part.lines), "".join(f"{line}\n" for line in part.undo))
-        for part in parts
-        if part.lines
-    ]
+def _is_refused(where: str, number: int, line: str, error: ToolError) -> bool:
+    """Is this the line of a step that the error is about?"""
+    if where == IPSET:
+        found = _LINE.search(error.stderr)
+        return found is not None and int(found.group(1)) == number
+    if where == IPVS:
+        refused = getattr(error.__cause__, "operation", None)
+        return refused is not None and ipvs_objects.operation(line).about == refused.about
+    return f"the address {line.rpartition(' ')[2]}:" in error.stderr
 
 
 def _servers() -> dict[ipvs_objects.Server, ipvs_objects.Virtual]:
@@ -270,21 +289,27 @@ def _servers() -> dict[ipvs_objects.Server, ipvs_objects.Virtual]:
         return {}
 
 
-def _apply_addresses(lines: list[str]) -> None:
-    """Puts addresses on our device and takes them away."""
+def _apply_addresses(lines: list[str], back: list[str]) -> None:
+    """Puts addresses on our device and takes them away; where one is refused, ``back`` is done."""
+    try:
+        _change_addresses(lines)
+    except NetlinkError as error:
+        with suppress(NetlinkError):
+            _change_addresses(back)
+        raise ToolError([DEVICE], error.code, str(error)) from error
+
+
+def _change_addresses(lines: list[str]) -> None:
     wanted = [line.split(" ")[1] for line in lines if line.startswith("add ")]
     unwanted = [line.split(" ")[1] for line in lines if line.startswith("remove ")]
-    try:
-        if wanted or MAKE_DEVICE in lines:
-            service_addresses.add(service_addresses.make_device(), wanted)
-        if unwanted:
-            there = service_addresses.held()
-            for device in (service_addresses.DEVICE, service_addresses.LOOPBACK):
-                service_addresses.remove(device, [one for one in unwanted if there.get(one) == device])
-        if REMOVE_DEVICE in lines:
-            service_addresses.remove_device()
-    except NetlinkError as error:
-        raise ToolError([DEVICE], error.code, str(error)) from error
+    if wanted or MAKE_DEVICE in lines:
+        service_addresses.add(service_addresses.make_device(), wanted)
+    if unwanted:
+        there = service_addresses.held()
+        for device in (service_addresses.DEVICE, service_addresses.LOOPBACK):
+            service_addresses.remove(device, [one for one in unwanted if there.get(one) == device])
+    if REMOVE_DEVICE in lines:
+        service_addresses.remove_device()
 
 
 def make_mode(params: dict[str, Any]) -> Callable[[Settings, Runner], IpvsMode]:

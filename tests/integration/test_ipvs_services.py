@@ -162,3 +162,41 @@ def test_info_tells_what_the_kernel_holds(node: ServicesNode) -> None:
     assert found["node port", "udp"]["backends"] == both
     assert found[vip(11), "udp"]["backends"] == [{"address": "10.128.0.12", "port": 9090}]
     assert (vip(11), "tcp") not in found
+
+
+def test_what_is_refused_is_told_with_its_service_and_nothing_stays(node: ServicesNode) -> None:
+    """Of all steps, the kernel refuses one operation: somebody else has a virtual server there."""
+    node.sh(f"ipvsadm -A -u {vip(11)}:80 -s wlc")
+    before = everything(node)
+    node.give(*ALL)
+    said = node.fail()
+    assert "IPVS refused a rule of Service shop/api:udp" in said
+    assert f"add the virtual server UDP {vip(11)}:80 (rr): somebody else has one there" in said
+    after = everything(node)
+    assert (after[0], after[1], after[4]) == (before[0], before[1], before[4])
+    assert "servicenet" not in after[2].lower()
+    node.sh(f"ipvsadm -D -u {vip(11)}:80")
+    node.run()
+    assert set(node.probe("pod", vip(11), proto="UDP")) == {"pod-a2:9090"}
+
+
+@pytest.mark.soak
+def test_an_entry_that_is_refused_is_told_with_its_service(node: ServicesNode) -> None:
+    """Somebody made a set of ours smaller than the Services need."""
+    node.give(WEB)
+    node.run()
+    before = everything(node)
+    node.sh("ipset create SMALL hash:ip,port family inet6 maxelem 3")
+    for port in ("tcp:80", "udp:80", "tcp:1"):
+        node.sh(f"ipset add SMALL {vip(10, 6)},{port}")
+    node.sh("ipset swap SMALL SERVICENET-INT-6")
+    node.sh("ipset destroy SMALL")
+    node.sh(f"ipset del SERVICENET-INT-6 {vip(10, 6)},tcp:1")
+    small = everything(node)
+    node.give(WEB, API)
+    said = node.fail()
+    assert "ipset refused a rule of Service shop/api:" in said
+    assert "is full" in said
+    assert everything(node) == small
+    assert set(node.probe("pod", vip(10, 6), count=16)) == {"pod-a1:8080", "pod-b1:8080"}
+    assert before[0] == small[0]

@@ -79,10 +79,10 @@ def changed_services(before: ServiceTable, after: ServiceTable) -> list[str]:
 
 
 def owner(text: str, rules: Iterable[PortRules], compiler: Compiler) -> str:
-    """The first service port that has this text among its rules; "" if none has."""
+    """The first service port that has this text among its rules, or a container of this name; "" if none has."""
     for entry in rules:
-        for content in compiler.compile([entry]).values():
-            if text in (content if isinstance(content, tuple) else (content,)):
+        for name, content in compiler.compile([entry]).items():
+            if text == name or text in (content if isinstance(content, tuple) else (content,)):
                 return entry.name
     return ""
 

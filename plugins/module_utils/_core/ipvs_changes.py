@@ -15,7 +15,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import AbstractSet, NamedTuple
 
 from .ipvs import HOST, MARKED, MASQUERADED, OUTSIDE, POD, STRAY, container
@@ -65,31 +65,37 @@ class Marks:
 
 
 class Part(NamedTuple):
-    """Lines for IPSET, IPVS or DEVICE, and those that take them back."""
+    """Lines for IPSET, IPVS or DEVICE, and those that take them back. ``names``: the container that each is for."""
 
     where: str
     lines: list[str]
     undo: list[str]
+    names: list[str]
 
-    def add(self, forth: str, back: str) -> None:
+    def add(self, forth: str, back: str, name: str) -> None:
         """One line more; they are taken back in the opposite order."""
         self.lines.append(forth)
         self.undo.insert(0, back)
+        self.names.append(name)
+
+
+def _part(where: str) -> Part:
+    return Part(where, [], [], [])
 
 
 class _Parts:
     """The parts in their order."""
 
     def __init__(self) -> None:
-        self.marks = Part(IPSET, [], [])
-        self.marked = Part(IPVS, [], [])
-        self.entries = Part(IPSET, [], [])
-        self.servers = Part(IPVS, [], [])
-        self.addresses = Part(DEVICE, [], [])
-        self.withdrawn = Part(IPSET, [], [])
-        self.removed = Part(IPVS, [], [])
-        self.left = Part(DEVICE, [], [])
-        self.forgotten = Part(IPSET, [], [])
+        self.marks = _part(IPSET)
+        self.marked = _part(IPVS)
+        self.entries = _part(IPSET)
+        self.servers = _part(IPVS)
+        self.addresses = _part(DEVICE)
+        self.withdrawn = _part(IPSET)
+        self.removed = _part(IPVS)
+        self.left = _part(DEVICE)
+        self.forgotten = _part(IPSET)
 
     def in_order(self) -> list[Part]:
         return [part for part in vars(self).values() if part.lines]
@@ -101,58 +107,66 @@ def plan(changes: Changes, marks: Marks, retiring: AbstractSet[str] = NOTHING) -
     :param retiring: the containers of servers that go only if they have no connections.
     """
     made = _Parts()
-    operations: list[tuple[Operation, Operation]] = []
+    operations: list[tuple[Operation, Operation, str]] = []
     for name, (old, new) in changes.items():
         family_text, kind, *key = name.split("/")
         family = int(family_text)
         if kind == "address":
-            _address(made, family, key[0], new is not None)
-        elif kind == "mark":
-            entry = f"{set_name(family, MARKS)} {as_address(int(key[0], 16))}"
-            made.forgotten.add(f"del {entry}", f"add {entry}")
+            _address(made, family, name, new is not None)
         elif kind in ("server", "real"):
             gone = RETIRE if name in retiring else "delete"
-            operations.append(_operation(_key(family, key, marks), kind, key, old, new, gone))
+            operations.append((*_operation(server_of(family, key, marks), kind, key, old, new, gone), name))
     # What limits comes behind what it allows, and goes before it.
     for name in sorted(changes, key=lambda one: ("/set/LIMIT/" in one) == (changes[one][1] is not None)):
         family_text, kind, *key = name.split("/")
         if kind == "set":
             _entry(made, int(family_text), name, key[0], "/".join(key[1:]), changes[name], marks)
     # A virtual server comes before its real servers and goes behind them.
-    for forth, back in sorted(operations, key=lambda one: (one[0].real is None) == (one[0].verb in GOING)):
+    for forth, back, name in sorted(operations, key=lambda one: (one[0].real is None) == (one[0].verb in GOING)):
         server = forth.server
         part = made.removed if forth.verb in GOING else made.marked if server.mark else made.servers
         if server.mark and forth.real is None and forth.verb != "edit":
             entry = f"{set_name(server.family, MARKS)} {as_address(server.mark)}"
             if forth.verb == "add":
-                made.marks.add(f"add {entry}", f"del {entry}")
+                made.marks.add(f"add {entry}", f"del {entry}", name)
             else:
-                made.forgotten.add(f"del {entry}", f"add {entry}")
-        part.add(line(forth), line(back))
+                made.forgotten.add(f"del {entry}", f"add {entry}", name)
+        part.add(line(forth), line(back), name)
+    _unused_marks(made, changes, {(forth.server.family, forth.server.mark) for forth, _back, _name in operations})
     if changes.get(HOLDER, (None, True))[1] is None:
-        made.left.add(REMOVE_DEVICE, MAKE_DEVICE)
+        made.left.add(REMOVE_DEVICE, MAKE_DEVICE, HOLDER)
     return made.in_order()
+
+
+def _unused_marks(made: _Parts, changes: Changes, used: AbstractSet[tuple[int, int]]) -> None:
+    """Marks that a run which was killed left without their servers go, but for those whose servers come now."""
+    for name in changes:
+        family, kind, *key = name.split("/")
+        if kind == "mark" and (int(family), int(key[0], 16)) not in used:
+            entry = f"{set_name(int(family), MARKS)} {as_address(int(key[0], 16))}"
+            made.forgotten.add(f"del {entry}", f"add {entry}", name)
 
 
 def sets(changes: Changes, wanted: bool) -> Part:
     """The sets themselves: those that have to be made, or those that have to go."""
-    made = Part(IPSET, [], [])
+    made = _part(IPSET)
     for name, (_old, new) in changes.items():
         family, kind, *key = name.split("/")
         if kind == "sets" and (new is not None) == wanted:
             create, destroy = declarations(int(family))[key[0]], f"destroy {set_name(int(family), key[0])}"
-            made.add(*((create, destroy) if wanted else (destroy, create)))
+            made.add(*((create, destroy) if wanted else (destroy, create)), name)
     return made
 
 
-def _address(made: _Parts, family: int, address: str, wanted: bool) -> None:
+def _address(made: _Parts, family: int, name: str, wanted: bool) -> None:
+    address = name.split("/")[2]
     entry = f"{set_name(family, ADDRESSES)} {address}"
     if wanted:
-        made.entries.add(f"add {entry}", f"del {entry}")
-        made.addresses.add(f"add {address}", f"remove {address}")
+        made.entries.add(f"add {entry}", f"del {entry}", name)
+        made.addresses.add(f"add {address}", f"remove {address}", name)
     else:
-        made.left.add(f"remove {address}", f"add {address}")
-        made.forgotten.add(f"del {entry}", f"add {entry}")
+        made.left.add(f"remove {address}", f"add {address}", name)
+        made.forgotten.add(f"del {entry}", f"add {entry}", name)
 
 
 def _entry(
@@ -162,11 +176,11 @@ def _entry(
     old, new = change
     places = [f"{half},{entry}" for half in HALVES[family]] if set_of.startswith("NP") else [entry]
     for place in places:
-        lines = [
+        forth, back = (
             f"del {where} {place}" if content is None else f"add {where} {place}{_mark(name, set_of, content, marks)}"
             for content in (new, old)
-        ]
-        (made.withdrawn if new is None else made.entries).add(*lines)
+        )
+        (made.withdrawn if new is None else made.entries).add(forth, back, name)
 
 
 def _mark(name: str, set_of: str, content: str, marks: Marks) -> str:
@@ -177,7 +191,8 @@ def _mark(name: str, set_of: str, content: str, marks: Marks) -> str:
     return " skbmark 0x0/0x0" if set_of == "SPLIT" else ""
 
 
-def _key(family: int, key: list[str], marks: Marks) -> Server:
+def server_of(family: int, key: Sequence[str], marks: Marks) -> Server:
+    """The virtual server of a container, by the words of its name behind the kind."""
     role, protocol, address, port = key[:4]
     place = f"{protocol}:{port}"
     if role == STRAY:

@@ -6,8 +6,8 @@
 
 A real server of TCP first gets the weight 0: it has its connections still and takes no new one. It goes when it has
 none left, or when a limit is over. UDP and SCTP are not waited for, as in kube-proxy. A virtual server that nobody
-wants stays as long as one of its real servers does, and so does its address. A real server of ours with the weight 0 is
-always one that drains, since no wanted one has it.
+wants stays as long as one of its real servers does, without session affinity, and so does its address. A real server of
+ours with the weight 0 is always one that drains, since no wanted one has it.
 
 One without connections goes in the same run, but other than in kube-proxy it gets the weight 0 first and is looked at
 again: a connection may have come since, and would be cut.
@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from .ipvs import FRONTENDS
+from .ipvs import FRONTENDS, server_content
 from .ipvs_objects import Real, Server, Virtual
 from .passes import Changes, Program
 
@@ -70,6 +70,9 @@ def graceful(changes: Changes, held: Mapping[str, tuple[Server, Virtual]], since
         if stays and container in changes and changes[container][1] is None:
             del made[container]
             staying.append((container, server))
+            if virtual.persistent:
+                # A client that it remembers would be let in anew.
+                made[container] = (changes[container][0], server_content(virtual.scheduler, 0))
     for name in [name for name in made if _is_needed(name, made, staying)]:
         del made[name]
     for name in {**since, **draining}:

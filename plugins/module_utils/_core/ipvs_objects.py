@@ -10,6 +10,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -54,6 +55,11 @@ class Operation(NamedTuple):
     persistent: int = 0
     real: Real | None = None
 
+    @property
+    def about(self) -> tuple[Server, tuple[str, int] | None]:
+        """The virtual server, or its real server, that it changes."""
+        return self.server, None if self.real is None else (self.real.address, self.real.port)
+
 
 def line(operation: Operation) -> str:
     """An operation as a line of text."""
@@ -64,3 +70,20 @@ def operation(text: str) -> Operation:
     """The operation that ``line`` wrote."""
     verb, server, scheduler, persistent, real = json.loads(text)
     return Operation(verb, Server(*server), scheduler, persistent, None if real is None else Real(*real))
+
+
+def taken_back(lines: Sequence[str], undo: Sequence[str], done: Iterable[Operation] | None = None) -> list[Operation]:
+    """The operations that take back lines of a step.
+
+    :param undo: its lines that do so, in the opposite order.
+    :param done: what of the lines was done, None for all. Nothing else may be taken back: what was refused may be
+        somebody else's.
+    """
+    about = None if done is None else {one.about for one in done}
+    found = []
+    for forth, back in zip(map(operation, reversed(lines)), map(operation, undo)):
+        if about is None or forth.about in about:
+            found.append(back)
+            if forth.verb == RETIRE:  # it may have stayed, with another weight
+                found.append(back._replace(verb="edit"))
+    return found

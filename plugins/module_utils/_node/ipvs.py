@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import itertools
 import os
 import socket
 import struct
@@ -111,6 +112,15 @@ def _request(command: int, body: bytes = b"") -> bytes:
     return generic.request(command, FAMILY_VERSION, body)
 
 
+class OperationError(NetlinkError):
+    """The kernel refused an operation. ``done`` are those of the same call that it did not refuse."""
+
+    def __init__(self, operation: Operation, code: int, done: Sequence[Operation]) -> None:
+        super().__init__(f"{operation.verb} {shown(operation)}", code, _meaning(code))
+        self.operation = operation
+        self.done = tuple(done)
+
+
 class Ipvs:
     """IPVS of this network namespace. Use it as a context manager.
 
@@ -192,17 +202,30 @@ class Ipvs:
     def apply(self, operations: Sequence[Operation]) -> None:
         """Does the operations in their order. Each is atomic; all of them together are not.
 
-        :raises NetlinkError: one was refused. Those before it are done, those behind it may be.
+        :raises OperationError: one was refused. Those before it are done, those behind it may be; but real servers only
+            if all virtual servers before them are.
         """
-        for operation, code in zip(operations, self.attempt(operations)):
-            if code:
-                raise NetlinkError(f"{operation.verb} {shown(operation)}", code, _meaning(code))
+        done: list[Operation] = []
+        for part in _parts(operations):
+            codes = self.attempt(part)
+            done += [operation for operation, code in zip(part, codes) if not code]
+            for operation, code in zip(part, codes):
+                if code:
+                    raise OperationError(operation, code, done)
 
-    def attempt(self, operations: Sequence[Operation]) -> Iterator[int]:
+    def attempt(self, operations: Sequence[Operation]) -> list[int]:
         """Does the operations, as many at once as fit -> the errno of each, 0 for success."""
-        for first in range(0, len(operations), BATCH):
-            bodies = [_body(one) for one in operations[first : first + BATCH]]
-            yield from self._netlink.each(self._kind, bodies, NLM_F_REQUEST | NLM_F_ACK)
+        codes: list[int] = []
+        for part in _parts(operations):
+            codes += self._netlink.each(self._kind, [_body(one) for one in part], NLM_F_REQUEST | NLM_F_ACK)
+        return codes
+
+
+def _parts(operations: Sequence[Operation]) -> Iterator[list[Operation]]:
+    """Operations that are sent in one go, either of virtual servers or of real servers."""
+    for _kind, some in itertools.groupby(operations, key=lambda one: one.real is None):
+        alike = list(some)
+        yield from (alike[first : first + BATCH] for first in range(0, len(alike), BATCH))
 
 
 def shown(operation: Operation) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from .._core.ipvs_objects import RETIRE, Operation, Real, Server
+from .ipvs import OperationError
 
 
 class Kernel(Protocol):
@@ -31,12 +32,22 @@ class Kernel(Protocol):
 def carry_out(ipvs: Kernel, operations: Sequence[Operation]) -> None:
     """Does the operations; those that retire come last.
 
-    :raises NetlinkError: as ``Ipvs.apply``.
+    :raises OperationError: as ``Ipvs.apply``.
     """
-    ipvs.apply([one for one in operations if one.verb != RETIRE])
+    done: list[Operation] = []
+
+    def apply(some: Sequence[Operation]) -> None:
+        try:
+            ipvs.apply(some)
+        except OperationError as error:
+            error.done = (*done, *error.done)
+            raise
+        done.extend(some)
+
+    apply([one for one in operations if one.verb != RETIRE])
     retiring = [one for one in operations if one.verb == RETIRE]
     reals = [one for one in retiring if one.real is not None]
-    ipvs.apply([one._replace(verb="edit") for one in reals])
+    apply([one._replace(verb="edit") for one in reals])
     idle = {
         (server, real[:2])
         for server in sorted({one.server for one in reals})
@@ -44,6 +55,6 @@ def carry_out(ipvs: Kernel, operations: Sequence[Operation]) -> None:
         if not real.active + real.inactive
     }
     gone = [one for one in reals if one.real is not None and (one.server, one.real[:2]) in idle]
-    ipvs.apply([one._replace(verb="delete") for one in gone])
+    apply([one._replace(verb="delete") for one in gone])
     servers = [one for one in retiring if one.real is None and not ipvs.reals(one.server)]
-    ipvs.apply([one._replace(verb="delete") for one in servers])
+    apply([one._replace(verb="delete") for one in servers])

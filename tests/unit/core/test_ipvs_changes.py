@@ -19,12 +19,14 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs_cha
     plan,
 )
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs_objects import (
+    RETIRE,
     Operation,
     Real,
     Server,
     Virtual,
     line,
     operation,
+    taken_back,
 )
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.passes import Changes, Program
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView
@@ -59,15 +61,32 @@ def test_one_changed_endpoint_is_one_operation() -> None:
     new = Operation("add", WEB, real=Real("10.128.0.1", 8080, 3))
     gone = new._replace(verb="delete")
     assert planned({REAL: (None, 3)}) == [
-        Part(IPVS, [line(new)], [line(gone._replace(real=Real("10.128.0.1", 8080, 0)))])
+        Part(IPVS, [line(new)], [line(gone._replace(real=Real("10.128.0.1", 8080, 0)))], [REAL])
     ]
     old = new._replace(verb="edit", real=Real("10.128.0.1", 8080, 1))
-    assert planned({REAL: (1, 3)}) == [Part(IPVS, [line(new._replace(verb="edit"))], [line(old)])]
+    assert planned({REAL: (1, 3)}) == [Part(IPVS, [line(new._replace(verb="edit"))], [line(old)], [REAL])]
 
 
 def test_an_operation_is_itself_again_behind_its_line() -> None:
     for one in (Operation("add", WEB, "rr", 600), Operation("edit", WEB, real=Real("fd80::1", 8080, 3))):
         assert operation(line(one)) == one
+
+
+def test_only_what_was_done_is_taken_back() -> None:
+    """A virtual server that was refused is somebody else's; a real server that only retired gets its weight back."""
+    api, real = Server(4, "TCP", "10.96.0.2", 80), Real("10.128.0.1", 8080, 3)
+    forth = [
+        Operation("add", api, "rr"),
+        Operation("add", WEB, "rr"),
+        Operation(RETIRE, WEB, real=real._replace(weight=0)),
+    ]
+    undo = [Operation("add", WEB, real=real), Operation("delete", WEB), Operation("delete", api)]
+    lines = [line(one) for one in forth], [line(one) for one in undo]
+    back = [undo[0], undo[0]._replace(verb="edit")]
+    assert taken_back(*lines) == [*back, *undo[1:]]
+    assert taken_back(*lines, [forth[1]]) == [undo[1]]
+    assert taken_back(*lines, [forth[0], forth[2]._replace(verb="edit")]) == [*back, undo[2]]
+    assert taken_back(*lines, []) == []
 
 
 def test_a_range_holds_only_when_all_that_it_allows_is_there() -> None:
@@ -91,6 +110,14 @@ def test_a_node_port_is_an_entry_for_all_addresses_with_the_mark_of_its_server()
     assert entries.lines == [f"add SERVICENET-NP-6 {half},tcp:30001 skbmark {mark:#x}" for half in ("::/1", "8000::/1")]
     (withdrawn,) = planned({"6/set/NP/tcp:30001": ("marked", None)})
     assert withdrawn.lines == ["del SERVICENET-NP-6 ::/1,tcp:30001", "del SERVICENET-NP-6 8000::/1,tcp:30001"]
+
+
+def test_a_mark_that_a_killed_run_left_stays_if_its_server_comes_now() -> None:
+    entry, server, unused = "4/set/NP/tcp:30001", "4/server/pod/tcp/-/30001", "4/mark/0x5e000001"
+    changes: Changes = {server: (None, "rr 0"), unused: ("unused", None)}
+    for known, gone in ((0x5E000001, []), (0x5E000002, ["del SERVICENET-MARK-4 94.0.0.1"])):
+        lines = lines_of(plan(changes, Marks(SETTINGS, {entry: known})), IPSET)
+        assert lines == [f"add SERVICENET-MARK-4 94.0.0.{known & 255}", *gone]
 
 
 @given(st.integers(0, 31), st.sets(st.text("ab", max_size=3), max_size=8))

@@ -164,6 +164,20 @@ def test_a_virtual_server_and_its_address_go_with_the_last_connection() -> None:
     assert last[ADDRESSES[WEB]] == (True, None)
 
 
+def test_a_virtual_server_that_only_drains_remembers_no_client() -> None:
+    held = {WEB: Virtual("wlc", 600, (Real(*HERE, 1, 2), Real(*THERE)))}
+    changes = decided(held, {}, {}, Limit(100, HOUR), {NAMES[WEB]: "wlc 600"})
+    assert changes == {
+        NAMES[WEB]: ("wlc 600", "wlc 0"),
+        real_name(WEB, HERE): (1, 0),
+        real_name(WEB, THERE): (1, None),
+        since_name(WEB, HERE): (None, 100),
+    }
+    held = {WEB: Virtual("wlc", 0, (Real(*HERE, 0, 2),))}
+    since = {since_name(WEB, HERE): 100}
+    assert decided(held, {}, since, Limit(200, HOUR), {NAMES[WEB]: "wlc 0"}) == {}
+
+
 def test_a_mark_keeps_the_addresses_of_its_family() -> None:
     here = {ADDRESSES[WEB]: True, ADDRESSES[PIPE]: True}
     held = holding(MARKED, Real(*HERE, 0, 1))
