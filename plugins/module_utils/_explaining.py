@@ -114,7 +114,7 @@ def _told(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _holds(content: Any, text: str) -> bool:
+def _holds(content: Any, text: str | int) -> bool:
     return text in content if isinstance(content, tuple) else bool(content == text)
 
 

@@ -41,6 +41,8 @@ options:
         walked as the kernel walks them; those of other programs are not looked at.
       - In the mode V(userspace) the way goes on through the proxy; every endpoint sees the node there, which counts as
         masqueraded.
+      - In the mode V(ipvs) it goes on through the virtual server. The chance of an endpoint is that of its weight; how
+        many connections it has, and what a hash of the client's address gives, is not looked at.
     type: dict
     suboptions:
       source:

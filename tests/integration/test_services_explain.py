@@ -101,6 +101,10 @@ def test_a_rule_that_somebody_added_is_met_and_said_to_be_not_ours(node: Service
         ]
         node.sh(f"nft insert rule ip servicenet guard_input th dport {port} drop")
         possible = {"drop"}
+    elif node.variant.mode == "ipvs":
+        # What goes on to an endpoint passes no chain of ours that could drop it.
+        node.sh(f"iptables-legacy -t mangle -I SERVICENET-IPVS-PRE -s {SOURCES['pod']}/32 -j DROP")
+        possible = {"drop"}
     elif node.variant.mode == "nftables":
         node.sh("nft insert rule ip servicenet refuse_forward ip daddr 10.128.0.11 drop")
     else:

@@ -70,10 +70,10 @@ class Outcome(NamedTuple):
 
 
 class Met(NamedTuple):
-    """A rule or element that the packet meets: the container that it is in, and its text."""
+    """A rule or element that the packet meets: the container that it is in, and its text; or a container's content."""
 
     container: str
-    text: str
+    text: str | int
 
 
 class Answer(NamedTuple):
@@ -118,7 +118,7 @@ class Trace:
         self._outcomes: dict[tuple[str, str, int, bool], float] = {}
         self.affinity = 0
 
-    def meet(self, container: str, text: str) -> None:
+    def meet(self, container: str, text: str | int) -> None:
         """Notes a rule or element that holds."""
         self._met[Met(container, text)] = None
 
