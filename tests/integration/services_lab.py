@@ -23,6 +23,7 @@ import pytest
 from conformance.packets.packet_lab import CLIENTS, EXT, NODE_IPS, PODS, PacketLab
 from lab.claim import sh
 from lab.modules import ModuleServer, Run
+from uml.machine import has_ip_vs
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 
@@ -49,6 +50,7 @@ VARIANTS = {
 USERSPACE = VARIANTS["userspace"]
 # Only where the kernel has ip_vs, see test_in_uml.py.
 IPVS = Variant("ipvs", {"variant": "legacy"}, {4: "ipset", 6: "ipset"})
+EVERY = VARIANTS | ({"ipvs": IPVS} if has_ip_vs() else {})
 
 
 class ServicesLab(PacketLab):
@@ -231,6 +233,15 @@ class ServicesNode:
 
     # ---- faults
 
+    def spoil(self) -> None:
+        """Somebody else flushes everything that serves."""
+        if self.variant.mode == "ipvs":
+            self.sh("ipvsadm -C")
+            return
+        self.sh("nft flush ruleset")
+        for tool in ("iptables-legacy", "ip6tables-legacy"):
+            self.sh(f"{tool} -t nat -F")
+
     def fault(self, what: str, number: int, argument: str = "") -> None:
         """From now on, something happens to the ``number``-th transaction that is committed, of either family.
 
@@ -337,12 +348,12 @@ def module_server(services_lab: ServicesLab) -> Any:
         yield server
 
 
-@pytest.fixture(params=VARIANTS)
+@pytest.fixture(params=EVERY)
 def node(
     request: pytest.FixtureRequest, services_lab: ServicesLab, module_server: ModuleServer, tmp_path: Path
 ) -> ServicesNode:
     """A node without any rules, in each variant."""
-    return _node(VARIANTS[request.param], services_lab, module_server, tmp_path)
+    return _node(EVERY[request.param], services_lab, module_server, tmp_path)
 
 
 @pytest.fixture(params=[name for name in VARIANTS if name != "userspace"])

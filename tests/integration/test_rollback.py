@@ -87,10 +87,8 @@ def test_a_node_goes_back_holds_and_is_released(node: ServicesNode) -> None:
     assert "no newer state is programmed until it is released with ansible-playbook" in held["held"]
     assert held["held"] in held["warnings"]
     assert info(node)["held"] == held["held"]
-    node.sh("nft flush ruleset")
-    for tool in ("iptables-legacy", "ip6tables-legacy"):
-        node.sh(f"{tool} -t nat -F")
-    assert who(node) == {"drop"}
+    node.spoil()
+    assert who(node) != {"pod-b1"}
     assert node.run()["changed"]
     assert who(node) == {"pod-b1"}
 
