@@ -23,6 +23,9 @@ description:
   - A Service may ask for a scheduler of its own with the annotation C(servicenet.kubenode.io/scheduler), and for
     weights with C(servicenet.kubenode.io/weights), a list such as C(local=3, 10.129.0.0/16=2, 10.129.0.7=5).
     Everything else has the weight 1. What is invalid is a warning.
+  - Session affinity holds for its time at each address of a Service by itself. By a node port, and by an address with
+    C(externalTrafficPolicy) Local, it has no time, since the scheduler C(sh) then finds the endpoint by the client's
+    address, as long as the endpoints stay the same.
 requirements:
   - a kernel with the modules ip_vs, ip_set and xt_set
   - ipset
