@@ -24,6 +24,7 @@ GROUPS = {
     "services": ("test_ipvs_services.py",),
     "node": ("test_ipvs_node.py",),
     "drain": ("test_ipvs_drain.py",),
+    "switch": ("test_ipvs_switch.py",),
 }
 
 
@@ -33,8 +34,8 @@ def test_what_needs_ip_vs(checkout: Path, tmp_path: Path, group: str) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("file", ["test_ipvs_drain.py"])
-def test_what_needs_ip_vs_and_time(checkout: Path, tmp_path: Path, file: str, full_figures: bool) -> None:
+@pytest.mark.parametrize("group", ["drain", "services", "switch"])
+def test_what_needs_ip_vs_and_time(checkout: Path, tmp_path: Path, group: str, full_figures: bool) -> None:
     if not full_figures:
         pytest.skip("User Mode Linux is slow: only make soak runs these")
-    run_tests(checkout, tmp_path, "-m", "soak", f"{HERE}/{file}")
+    run_tests(checkout, tmp_path, "-m", "soak", *(f"{HERE}/{file}" for file in GROUPS[group]))

@@ -38,6 +38,12 @@ def switch(services_lab: ServicesLab, module_server: ModuleServer, tmp_path: Pat
     made.run("ipvs", state="absent", ipvs_drain_seconds=0)
 
 
-@pytest.mark.parametrize(("old", "new"), [("iptables", "ipvs"), ("ipvs", "iptables")])
+@pytest.mark.parametrize(
+    ("old", "new"), [pytest.param("iptables", "ipvs", marks=pytest.mark.soak), ("ipvs", "iptables")]
+)
 def test_connections_survive_a_switch(switch: Switch, old: str, new: str) -> None:
-    switch.under_load(old, new)
+    # Virtual servers stay for connections that were closed lately; nobody waits for those minutes here.
+    switch.under_load(old, new, {"ipvs_drain_seconds": 0} if old == "ipvs" else {})
+    if old == "ipvs":
+        assert switch.node.sh("ipvsadm -S -n") + switch.node.sh("ipset save") == ""
+        assert "servicenet0" not in switch.node.sh("ip -o link")
