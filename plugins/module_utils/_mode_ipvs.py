@@ -78,6 +78,8 @@ class IpvsMode(ModeDefaults):
         self._held = Held({}, {}, frozenset(), frozenset(), {})
         # The text of a step -> the containers of its lines.
         self._names: dict[str, list[str]] = {}
+        # Those of virtual servers that were to retire, and got a connection before it was their turn.
+        self._staying: list[str] = []
 
     @property
     def iptables_variant(self) -> str:
@@ -168,10 +170,12 @@ class IpvsMode(ModeDefaults):
         asked = {name: change for name, change in changes.items() if "/drain/" not in name}
         made = ipvs_drain.graceful(asked, self._held.servers, self._since, limit)
         self._retiring = ipvs_drain.retiring(made, limit)
-        if any(name in asked and made.get(name, (None, ""))[1] is not None for name in self._held.servers):
-            for name in (HOLDER, *(f"{family}/sets/{name}" for family in FAMILIES for name in ipvs_rules.OWNERSHIP)):
-                made.pop(name, None)
-        return made
+        staying = [name for name in self._held.servers if name in asked and made.get(name, (None, ""))[1] is not None]
+        return {
+            name: change
+            for name, change in made.items()
+            if change[1] is not None or not ipvs_drain.needed_by(name, staying)
+        }
 
     def steps(self, changes: Changes) -> list[Step]:
         """Sets and rules first, which do nothing as long as the sets are empty; see ``ipvs_changes`` for the rest."""
@@ -231,8 +235,10 @@ class IpvsMode(ModeDefaults):
     def apply(self, step: Step, undo: bool = False) -> None:
         """Does the lines of a step, or takes them back. One that is refused is taken back as far as it went."""
         lines = (step.undo if undo else step.text).splitlines()
+        if step.where in (IPSET, DEVICE) and not undo:
+            lines = ipvs_changes.without_needed(lines, self._names[step.text], self._staying)
         if step.where == IPSET:
-            self._apply_ipset(step, undo)
+            self._apply_ipset(step, lines, undo)
         elif step.where == IPVS:
             self._apply_ipvs(step, undo)
         elif step.where == DRAIN:
@@ -242,26 +248,31 @@ class IpvsMode(ModeDefaults):
         else:
             self.tool(6 if step.where.startswith("ip6") else 4).restore(step.undo if undo else step.text)
 
-    def _apply_ipset(self, step: Step, undo: bool) -> None:
+    def _apply_ipset(self, step: Step, lines: list[str], undo: bool) -> None:
         try:
-            self.ipset.restore(step.undo if undo else step.text)
+            self.ipset.restore("".join(f"{line}\n" for line in lines))
         except ToolError:
             if not undo:
                 self.ipset.take_back(step.undo)
             raise
 
-    @staticmethod
-    def _apply_ipvs(step: Step, undo: bool) -> None:
+    def _apply_ipvs(self, step: Step, undo: bool) -> None:
         lines, back = step.text.splitlines(), step.undo.splitlines()
         with Ipvs() as ipvs:
             if undo:
                 ipvs.attempt(ipvs_objects.taken_back(lines, back))
                 return
+            operations = [ipvs_objects.operation(line) for line in lines]
             try:
-                carry_out(ipvs, [ipvs_objects.operation(line) for line in lines])
+                staying = carry_out(ipvs, operations)
             except OperationError as error:
                 ipvs.attempt(ipvs_objects.taken_back(lines, back, error.done))
                 raise ToolError([IPVS], error.code, str(error)) from error
+            self._staying += [
+                name
+                for one, name in zip(operations, self._names[step.text])
+                if one.real is None and one.server in staying
+            ]
 
     def culprit(self, error: ToolError, step: Step) -> str:
         """The container of what was refused, "" for a chain, which is no Service's."""

@@ -15,10 +15,11 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import AbstractSet, NamedTuple
 
 from .ipvs import HOST, MARKED, MASQUERADED, OUTSIDE, POD, STRAY, container
+from .ipvs_drain import needed_by
 from .ipvs_held import HALVES, as_address
 from .ipvs_objects import RETIRE, Operation, Real, Server, line
 from .ipvs_rules import ADDRESSES, MARKS, declarations, set_name
@@ -156,6 +157,17 @@ def sets(changes: Changes, wanted: bool) -> Part:
             create, destroy = declarations(int(family))[key[0]], f"destroy {set_name(int(family), key[0])}"
             made.add(*((create, destroy) if wanted else (destroy, create)), name)
     return made
+
+
+def without_needed(lines: Sequence[str], names: Sequence[str], staying: Collection[str]) -> list[str]:
+    """The lines of a part, and a comment in place of those that would take away what virtual servers need that were to
+    go and stay after all: the next run finds them, and sees to it.
+
+    :param names: the container that each line is for.
+    :param staying: the containers of these servers.
+    """
+    taking = ("del ", "destroy ", "remove ", REMOVE_DEVICE)
+    return ["#" if line.startswith(taking) and needed_by(name, staying) else line for line, name in zip(lines, names)]
 
 
 def _address(made: _Parts, family: int, name: str, wanted: bool) -> None:

@@ -21,11 +21,12 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from .ipvs import FRONTENDS, server_content
 from .ipvs_objects import Real, Server, Virtual
+from .ipvs_rules import OWNERSHIP
 from .passes import Changes, Program
 
 
@@ -52,7 +53,7 @@ def graceful(changes: Changes, held: Mapping[str, tuple[Server, Virtual]], since
     # A full pass wants nothing of what is remembered, which is decided here.
     made = {name: change for name, change in changes.items() if "/drain/" not in name}
     draining: Program = {}
-    staying: list[tuple[str, Server]] = []
+    staying: list[str] = []
     for container, (server, virtual) in held.items():
         stays = False
         for name, real in _reals(container, virtual):
@@ -69,12 +70,13 @@ def graceful(changes: Changes, held: Mapping[str, tuple[Server, Virtual]], since
                 del made[name]
         if stays and container in changes and changes[container][1] is None:
             del made[container]
-            staying.append((container, server))
+            staying.append(container)
             if virtual.persistent:
                 # A client that it remembers would be let in anew.
                 made[container] = (changes[container][0], server_content(virtual.scheduler, 0))
-    for name in [name for name in made if _is_needed(name, made, staying)]:
-        del made[name]
+    for name in [name for name in made if "/address/" in name and made[name][1] is None]:
+        if needed_by(name, staying):
+            del made[name]
     for name in {**since, **draining}:
         if since.get(name) != draining.get(name):
             made[name] = (since.get(name), draining.get(name))
@@ -104,15 +106,17 @@ def retiring(changes: Changes, limit: Limit) -> frozenset[str]:
     )
 
 
-def _is_needed(name: str, changes: Changes, staying: list[tuple[str, Server]]) -> bool:
-    """Is this an address that is to go, and that a staying virtual server needs?
+def needed_by(name: str, staying: Collection[str]) -> bool:
+    """Do these virtual servers need a container as long as they stay? What says that they are ours, and addresses.
 
     A mark does not tell an address; where nothing else does, all addresses of the family stay.
     """
     family, kind, *key = name.split("/")
-    if kind != "address" or changes[name][1] is not None:
-        return False
-    return any(str(server.family) == family and where.split("/")[4] in (key[0], "-") for where, server in staying)
+    if kind == "address":
+        return any(server.split("/")[0] == family and server.split("/")[4] in (key[0], "-") for server in staying)
+    if kind in ("device", "sets"):
+        return bool(staying) and (kind == "device" or key[0] in OWNERSHIP)
+    return name in staying
 
 
 def lingering(program: Program) -> Program:

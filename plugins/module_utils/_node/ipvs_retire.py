@@ -29,8 +29,8 @@ class Kernel(Protocol):
         """The real servers of a virtual server."""
 
 
-def carry_out(ipvs: Kernel, operations: Sequence[Operation]) -> None:
-    """Does the operations; those that retire come last.
+def carry_out(ipvs: Kernel, operations: Sequence[Operation]) -> list[Server]:
+    """Does the operations; those that retire come last -> the virtual servers that did not go.
 
     :raises OperationError: as ``Ipvs.apply``.
     """
@@ -56,5 +56,7 @@ def carry_out(ipvs: Kernel, operations: Sequence[Operation]) -> None:
     }
     gone = [one for one in reals if one.real is not None and (one.server, one.real[:2]) in idle]
     apply([one._replace(verb="delete") for one in gone])
-    servers = [one for one in retiring if one.real is None and not ipvs.reals(one.server)]
-    apply([one._replace(verb="delete") for one in servers])
+    servers = [one for one in retiring if one.real is None]
+    staying = [one.server for one in servers if ipvs.reals(one.server)]
+    apply([one._replace(verb="delete") for one in servers if one.server not in staying])
+    return staying

@@ -47,6 +47,8 @@ class Model:
     def do(self, part: Part, lines: Iterable[str]) -> None:
         """Lines of a part, as the tools do them."""
         for line in lines:
+            if line == "#":
+                continue
             if part.where == ipvs_changes.IPSET:
                 self._entry(*line.split(" "))
             elif part.where == ipvs_changes.IPVS:

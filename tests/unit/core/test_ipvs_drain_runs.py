@@ -38,11 +38,13 @@ HOUR = 3600
 
 
 class Node(Model):
-    """A node with clients. What the mode remembers is ``since``."""
+    """A node with clients. What the mode remembers is ``since``. ``late``: the real servers that a client finds just
+    before they get the weight 0."""
 
     def __init__(self) -> None:
         super().__init__(SETTINGS)
         self.since: Program = {}
+        self.late: set[tuple[Server, tuple[str, int]]] = set()
 
     def decide(self, wanted: Program, time: int, looked_at: Any = None) -> tuple[Changes, frozenset[str]]:
         """The changes of a run, and what of them retires.
@@ -66,15 +68,19 @@ class Node(Model):
         changes, retiring = self.decide(wanted, time)
         seen = self.held()
         marks = Marks(SETTINGS, seen.marks, seen.taken)
+        staying: list[str] = []
         for part in [
             ipvs_changes.sets(changes, wanted=True),
             *ipvs_changes.plan(changes, marks, retiring),
             ipvs_changes.sets(changes, wanted=False),
         ]:
             if part.where == ipvs_changes.IPVS:
-                carry_out(self, [ipvs_objects.operation(line) for line in part.lines])
+                operations = [ipvs_objects.operation(line) for line in part.lines]
+                kept = carry_out(self, operations)
+                named = zip(operations, part.names, strict=True)
+                staying += [name for one, name in named if one.real is None and one.server in kept]
             else:
-                self.do(part, part.lines)
+                self.do(part, ipvs_changes.without_needed(part.lines, part.names, staying))
         since = {name: new for name, (_old, new) in changes.items() if "/drain/" in name}
         self.since = {name: begin for name, begin in {**self.since, **since}.items() if begin is not None}
 
@@ -83,7 +89,8 @@ class Node(Model):
             before = self.real(one.server, one.real) if one.real else None
             self._operation(one)
             if one.real and before and one.verb == "edit":
-                self.connect(one.server, one.real, before.active)
+                late = not one.real.weight and (one.server, one.real[:2]) in self.late
+                self.connect(one.server, one.real, before.active or int(late))
 
     def reals(self, server: Server) -> list[Real]:
         return list(self.servers[server].reals)
@@ -129,6 +136,31 @@ def test_connections_go_on_and_nothing_stays_behind_them(old: Any, new: Any, ran
     fresh = Node()
     fresh.run(wanted, 100)
     assert node.since == {}
+    assert node.held().program == fresh.held().program
+    assert node.addresses == fresh.addresses
+
+
+@given(clusters.clusters(), clusters.clusters(), st.randoms())
+def test_a_connection_that_comes_at_the_last_moment_keeps_what_it_needs(old: Any, new: Any, random: Any) -> None:
+    node = Node()
+    node.run(program(old), 100)
+    everyone = [(server, real) for server, virtual in sorted(node.servers.items()) for real in virtual.reals]
+    node.late = {(server, real[:2]) for server, real in everyone if random.random() < 0.3}
+    wanted = program(new)
+    node.run(wanted, 200)
+    for server, virtual in node.servers.items():
+        if any(real.active for real in virtual.reals):
+            assert not server.address or server.address in node.addresses
+    assert {server for server, _virtual in node.held().servers.values()} == set(node.servers)
+    # The next run knows who drains, and then there is nothing to do as long as they go on.
+    node.run(wanted, 300)
+    assert node.decide(wanted, 300)[0] == {}
+    for server, virtual in list(node.servers.items()):
+        for real in virtual.reals:
+            node.connect(server, real, 0)
+    node.run(wanted, 400)
+    fresh = Node()
+    fresh.run(wanted, 100)
     assert node.held().program == fresh.held().program
     assert node.addresses == fresh.addresses
 
