@@ -29,7 +29,7 @@ def test_a_part_that_is_measured_again_replaces_its_own_rows_only(tmp_path: Path
     docs.mkdir()
     (tmp_path / "tests" / "benchmarks").mkdir(parents=True)
     page = docs / "performance.md"
-    page.write_text(f"above\n{report.BEGIN}\n{report.END}\nbelow\n")
+    page.write_text("above\n<!-- results: begin -->\n<!-- results: end -->\nbelow\n")
     report.publish([measured("first", "nftables", 1.25)], docs)
     report.publish([measured("second", "iptables-nft", 2.25)], docs)
     report.publish([measured("third", "nftables", 3.25)], docs)
