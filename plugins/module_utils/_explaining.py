@@ -15,6 +15,7 @@ from ._core import explain, values
 from ._core.errors import OptionError
 from ._core.explain import Answer, Explainer, Packet
 from ._core.iptables_explain import IptablesExplainer
+from ._core.ipvs_explain import IpvsExplainer
 from ._core.nftables_explain import NftablesExplainer
 from ._core.settings import Settings
 from ._core.table import NODE_PORT, PortRules, ServiceTable
@@ -30,12 +31,13 @@ OPTIONS: dict[str, Any] = {
     "interface": {"type": "str", "default": ""},
 }
 FROM_NODE = "node"
-# From the compiler of a mode to what walks its rules. The modes themselves do not know it: a run that programs a node
-# has no use for it, and Python would compile it each time.
-EXPLAINERS: dict[str, Callable[[Any], Explainer]] = {
-    "iptables": lambda _compiler: IptablesExplainer(),
-    "nftables": NftablesExplainer,
-    "userspace": UserspaceExplainer,
+# From the compiler of a mode and the settings to what walks its rules. The modes themselves do not know it: a run that
+# programs a node has no use for it, and Python would compile it each time.
+EXPLAINERS: dict[str, Callable[[Any, Settings], Explainer]] = {
+    "iptables": lambda _compiler, _settings: IptablesExplainer(),
+    "nftables": lambda compiler, _settings: NftablesExplainer(compiler),
+    "ipvs": lambda _compiler, settings: IpvsExplainer(settings),
+    "userspace": lambda compiler, _settings: UserspaceExplainer(compiler),
 }
 # A result stays small, whatever the Service.
 MOST_NAMED = 100
@@ -66,9 +68,7 @@ def packet_of(asked: dict[str, Any], settings: Settings) -> Packet:
 
 def explanation(found: Inspection, asked: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """What the rules in the kernel do with the packet, and what the applied snapshot wants if that is another thing."""
-    if found.mode.name not in EXPLAINERS:
-        raise OptionError(f"The mode {found.mode.name} can't explain packets.")
-    explainer = EXPLAINERS[found.mode.name](found.mode.compiler)
+    explainer = EXPLAINERS[found.mode.name](found.mode.compiler, settings)
     packet = packet_of(asked, settings)
     expected = expected_program(found.mode, found.table)
     answer, wanted = explainer.explain(found.current, packet), explainer.explain(expected, packet)

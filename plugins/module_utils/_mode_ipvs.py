@@ -24,7 +24,6 @@ from ._core.errors import NetlinkError, OptionError, ToolError
 from ._core.ipvs import BY_SOURCE, IpvsCompiler, IpvsOptions
 from ._core.ipvs_changes import DEVICE, HOLDER, IPSET, IPVS, MAKE_DEVICE, REMOVE_DEVICE, Marks, Part
 from ._core.ipvs_drain import Limit
-from ._core.ipvs_explain import IpvsExplainer
 from ._core.ipvs_held import FAMILIES, Held, Kernel, held
 from ._core.live import LiveFrontend
 from ._core.passes import Changes, Program
@@ -66,7 +65,6 @@ class IpvsMode(ModeDefaults):
     ) -> None:
         self.settings = settings
         self.compiler = IpvsCompiler(settings, options)
-        self.explainer = IpvsExplainer(settings)
         self.ipset = IpsetTool(run)
         self.warnings: list[str] = []
         self._run, self._wanted = run, wanted
