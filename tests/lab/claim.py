@@ -27,9 +27,12 @@ from typing import Any
 
 BASE = Path(tempfile.gettempdir()) / "servicenet-labs"
 NETNS_DIR = Path("/run/netns")
+CGROUP_DIR = Path("/sys/fs/cgroup")
 PROCESSES = "processes"
 # In this directory of a lab, its machine sees the control group that it has for itself.
 CGROUPS = "cgroups"
+# A lab made of containers has this file in its directory: {"engine": where Docker listens, "names": its containers}.
+CONTAINERS = "containers.json"
 
 _numbers = itertools.count()
 
@@ -107,8 +110,37 @@ def remove_cgroup(prefix: str, seconds: float = 5.0) -> None:
         time.sleep(0.05)
 
 
+def docker_command(prefix: str) -> list[str]:
+    """The beginning of a command line for the engine that a lab has its containers in; nothing if it has none."""
+    try:
+        engine = json.loads((BASE / prefix / CONTAINERS).read_text())["engine"]
+    except OSError:
+        return []
+    return ["docker", "--host", engine] if engine else ["docker"]
+
+
+def remove_containers(prefix: str) -> None:
+    """Removes the containers of a lab, if it has some; with an engine that is gone, they are gone, too."""
+    docker = docker_command(prefix)
+    if docker:
+        names = json.loads((BASE / prefix / CONTAINERS).read_text())["names"]
+        sh(*docker, "rm", "--force", "--volumes", *names, check=False)
+
+
+def remove_engine_cgroups(prefix: str, seconds: float = 5.0) -> None:
+    """Removes the control groups that an engine of a lab's own made for its containers (see engine.py)."""
+    deadline = time.monotonic() + seconds
+    while groups := [*CGROUP_DIR.glob(prefix), *CGROUP_DIR.glob(f"*/{prefix}")]:
+        if not sh("find", *groups, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+", check=False).returncode:
+            return
+        if time.monotonic() > deadline:
+            raise LabError(f"The control groups {', '.join(map(str, groups))} cannot be removed.")
+        time.sleep(0.05)
+
+
 def remove(prefix: str) -> None:
     """Ends all processes of a lab and takes its namespaces and its directory away; nothing there is fine, too."""
+    remove_containers(prefix)
     kill_and_wait(recorded_processes(prefix))
     for _round in range(3):
         spaces = namespaces(prefix)
@@ -121,6 +153,7 @@ def remove(prefix: str) -> None:
         if not namespaces(prefix):
             break
     remove_cgroup(prefix)
+    remove_engine_cgroups(prefix)
     shutil.rmtree(BASE / prefix, ignore_errors=True)
 
 

@@ -50,6 +50,8 @@ PORTS = {"plain": [9000, 9001], "http": [8080], "stream": [7000]}
 PLAIN, HTTP, STREAM = 9000, 8080, 7000
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 API_ON_NODES = 16443
+# The file in the lab's directory that Pods see as /etc/resolv.conf.
+RESOLVER = "pods-resolv.conf"
 
 
 class Pod(NamedTuple):
@@ -97,13 +99,15 @@ class Lab(Ground):
     :param pods: how many Pods on each, up to 80.
     """
 
+    node_type: type[Node] = Node
+
     def __init__(self, nodes: int = 2, pods: int = 3, prefix: str | None = None) -> None:
         super().__init__(prefix)
         self.nodes: dict[str, Node] = {}
         self.pods: dict[str, Pod] = {}
         for i, letter in enumerate(LETTERS[:nodes], 1):
             name = f"node-{letter}"
-            self.nodes[name] = Node(
+            self.nodes[name] = self.node_type(
                 name,
                 self.ns(name),
                 self.directory,
@@ -148,14 +152,9 @@ class Lab(Ground):
         self.route_client_via("node-a")
         for pod in self.pods.values():
             self._add_pod(pod)
-        hosts = "".join(
-            [
-                "127.0.0.1 localhost\n::1 localhost\n",
-                *(f"{ip} {node.name}\n" for node in self.nodes.values() for ip in node.ips),
-            ]
-        )
+        names = "".join(f"{ip} {node.name}\n" for node in self.nodes.values() for ip in node.ips)
         for node in self.nodes.values():
-            node.start(hosts)
+            node.start(f"127.0.0.1 localhost\n::1 localhost\n{names}")
         self.start_workers(["client", *self.nodes, *self.pods], PORTS)
         (self.directory / "lab.json").write_text(
             json.dumps(
@@ -191,6 +190,10 @@ class Lab(Ground):
                 f"route add default via {gateway} dev eth0 onlink",
                 family=family,
             )
+
+    def set_resolver_of_pods(self, text: str) -> None:
+        """From now on what `enter_place` starts in a Pod has this text as its /etc/resolv.conf."""
+        (self.directory / RESOLVER).write_text(text)
 
     def keep(self) -> None:
         """Leaves the lab standing when this process ends, servers included."""

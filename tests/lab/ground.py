@@ -2,7 +2,7 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The ground that a lab stands on: network namespaces under one prefix, veth pairs, and a worker in each."""
+"""The ground that a lab stands on: network namespaces under one prefix, veth pairs, and a worker in each place."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +21,16 @@ WORKER = Path(__file__).resolve().parent / "worker.py"
 
 
 class Worker:
-    """A worker.py in one namespace, asked one question at a time."""
+    """A worker.py in one place, asked one question at a time.
 
-    def __init__(self, netns: str, name: str, ports: Mapping[str, Iterable[int]]) -> None:
+    :param python: the beginning of a command line that runs Python there.
+    """
+
+    def __init__(self, python: Sequence[str], name: str, ports: Mapping[str, Iterable[int]]) -> None:
         self.name = name
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [
-                "ip",
-                "netns",
-                "exec",
-                netns,
-                sys.executable,
-                str(WORKER),
-                name,
-                json.dumps({kind: list(numbers) for kind, numbers in ports.items()}),
-            ],
+            [*python, str(WORKER), name, json.dumps({kind: list(numbers) for kind, numbers in ports.items()})],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -89,13 +83,21 @@ class Ground(Claim):
 
     # ---- building blocks
 
+    def make_space(self, name: str) -> None:
+        """A network namespace that holds nothing yet."""
+        sh("ip", "netns", "add", self.ns(name))
+
+    def python_at(self, name: str) -> list[str]:
+        """The beginning of a command line that runs Python in one of our namespaces."""
+        return ["ip", "netns", "exec", self.ns(name), sys.executable]
+
     def add(self, name: str, router: bool = False, accept_local: bool = False) -> None:
         """A new namespace with its loopback up.
 
         :param router: it forwards packets.
         :param accept_local: it takes packets from outside that carry one of its own addresses as their source.
         """
-        sh("ip", "netns", "add", self.ns(name))
+        self.make_space(name)
         self.sysctl(
             name,
             {
@@ -140,8 +142,8 @@ class Ground(Claim):
         sh("ip", "netns", "exec", self.ns(name), "sysctl", "-q", "-p", "-", text=text, check=False)
 
     def start_workers(self, names: Iterable[str], ports: Mapping[str, Iterable[int]]) -> None:
-        """A worker in each namespace; returns when all of them serve their ports (see worker.py)."""
+        """A worker in each place; returns when all of them serve their ports (see worker.py)."""
         for name in names:
-            self.workers[name] = Worker(self.ns(name), name, ports)
+            self.workers[name] = Worker(self.python_at(name), name, ports)
         for worker in self.workers.values():
             worker.ask(op="ping")

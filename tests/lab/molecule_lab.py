@@ -4,7 +4,7 @@
 
 """The lab as molecule's scenarios use it.
 
-molecule_lab.py up            builds it, with the variables of the scenario
+molecule_lab.py up            builds it, with the variables of the scenario, and says what it is made of
 molecule_lab.py ask all|none  every request and query must be answered, or none but those to the Pods themselves
 molecule_lab.py down          takes it away
 molecule_lab.py --list        the inventory: that of the lab, an empty one before there is one
@@ -17,14 +17,18 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import yaml
+from uml.machine import has_ip_vs
 
-from lab.claim import remove, sh
-from lab.cluster import Lab
+from lab.claim import LabError, remove, sh
+from lab.containers import best_lab
 from lab.demo import DNS_ADDRESS, start_cluster, write_inventory
 from lab.names import enter_place, give_pods_a_resolver
 
@@ -45,10 +49,16 @@ def directory() -> Path:
 
 def up() -> None:
     """Builds the lab and leaves it standing."""
-
     scenario = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
     variables = yaml.safe_load((scenario / "vars" / "nodes.yml").read_text())
-    lab = Lab()
+    directory().mkdir(parents=True, exist_ok=True)
+    if variables.get("service_proxy_mode") == "ipvs" and not has_ip_vs():
+        said = f"The nodes are not made: SKIPPED, this kernel has no ip_vs, which the scenario {scenario.name} needs."
+        (directory() / "lab.json").write_text(json.dumps({"skipped": said}))
+        print(said)
+        return
+    lab, said = best_lab()
+    print(said, flush=True)
     lab.open()
     with contextlib.ExitStack() as stack:
         stack.callback(lab.close)
@@ -60,7 +70,6 @@ def up() -> None:
         else:
             inventory = lab.inventory(**variables)
         lab.keep()
-        directory().mkdir(parents=True, exist_ok=True)
         (directory() / "lab-inventory.yml").write_text(inventory.read_text())
         (directory() / "lab.json").write_text(
             json.dumps({"lab": lab.prefix, "plane": plane.prefix if plane else "", "names": names})
@@ -68,38 +77,57 @@ def up() -> None:
         stack.pop_all()
 
 
-def fetch(prefix: str, place: str, url: str) -> tuple[str, str]:
-    """Who answered and an empty text, or an empty text and what was in the way."""
+class Question(NamedTuple):
+    """One request or query: the program's command line, and whether an answer is wanted."""
 
-    request = ["curl", "--silent", "--show-error", "--max-time", "2", url]
-    done = sh(*enter_place(prefix, place), *request, check=False)
-    who = done.stdout.split("\n")[0]
-    return (who, "") if done.returncode == 0 and who else ("", f"{done.stderr.strip()} ({done.returncode})")
+    place: str
+    command: tuple[str, ...]
+    wanted: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.place} ran {' '.join(self.command)}"
+
+
+def fetch(place: str, url: str, wanted: bool = True) -> Question:
+    """An HTTP request."""
+    return Question(place, ("curl", "--silent", "--show-error", "--max-time", "2", url), wanted)
+
+
+def questions(names: bool, wanted: bool) -> Iterable[Question]:
+    """All that a scenario asks."""
+    yield from (fetch("client", url) for url in PODS)
+    times = 4 if wanted else 1
+    asked = [(place, url) for place, urls in URLS.items() for url in urls]
+    if names and wanted:
+        asked += [("pod-a3", "http://web/"), ("pod-b3", "http://stock:8080/"), ("pod-a3", "http://database:8080/")]
+        for name, kind in (("stock.shop.svc.cluster.local", "A"), ("_http._tcp.stock.shop.svc.cluster.local", "SRV")):
+            yield Question("pod-b3", ("dig", "+short", "+time=2", name, kind))
+    for place, url in asked:
+        yield from [fetch(place, url, wanted)] * times
 
 
 def ask(wanted: str) -> None:
     """Asks from Pods and from outside, and ends with an error unless it is as wanted."""
-
     state = json.loads((directory() / "lab.json").read_text())
+    if "skipped" in state:
+        print(state["skipped"])
+        return
+
+    def answer(question: Question) -> tuple[str, str]:
+        """The first line of an answer, and what was in the way of one."""
+        done = sh(*enter_place(state["lab"], question.place), *question.command, check=False)
+        line = done.stdout.split("\n")[0] if done.returncode == 0 else ""
+        return line, f"{done.stderr.strip()} ({done.returncode})"
+
     wrong, who = [], set()
-    for url in PODS:
-        answer, obstacle = fetch(state["lab"], "client", url)
-        if not answer:
-            wrong.append(f"client asked {url}, a Pod: {obstacle}")
-    asked = [(place, url) for place, urls in URLS.items() for url in urls]
-    if state["names"] and wanted == "all":
-        asked += [("pod-a3", "http://web/"), ("pod-b3", "http://stock:8080/"), ("pod-a3", "http://database:8080/")]
-    for place, url in asked:
-        for _time in range(4 if wanted == "all" else 1):
-            answer, obstacle = fetch(state["lab"], place, url)
-            who.add(answer)
-            if bool(answer) != (wanted == "all"):
-                wrong.append(f"{place} asked {url}: {answer or obstacle}")
-    if state["names"] and wanted == "all":
-        for name, kind in (("stock.shop.svc.cluster.local", "A"), ("_http._tcp.stock.shop.svc.cluster.local", "SRV")):
-            command = [*enter_place(state["lab"], "pod-b3"), "dig", "+short", "+time=2", name, kind]
-            if not sh(*command, check=False).stdout.strip():
-                wrong.append(f"pod-b3 looked up {name} {kind}: no answer")
+    every = list(questions(state["names"], wanted == "all"))
+    # Where nothing answers, each of them waits for its time to be up.
+    with ThreadPoolExecutor(max_workers=8) as threads:
+        for question, (said, obstacle) in zip(every, threads.map(answer, every), strict=True):
+            if bool(said) != question.wanted:
+                wrong.append(f"{question}: {said or obstacle}")
+            if question.command[-1] not in PODS and question.command[0] == "curl":
+                who.add(said)
     if wanted == "all" and len(who) < 2:
         wrong.append(f"Only {', '.join(who)} ever answered.")
     if wrong:
@@ -113,10 +141,10 @@ def down() -> None:
     path = directory() / "lab.json"
     if path.exists():
         state = json.loads(path.read_text())
-        for prefix in filter(None, (state["lab"], state["plane"])):
+        for prefix in filter(None, (state.get("lab"), state.get("plane"))):
             remove(prefix)
         path.unlink()
-        (directory() / "lab-inventory.yml").unlink()
+        (directory() / "lab-inventory.yml").unlink(missing_ok=True)
 
 
 def main() -> None:
@@ -125,10 +153,13 @@ def main() -> None:
     parser.add_argument("verb", choices=["up", "ask", "down"])
     parser.add_argument("wanted", nargs="?", choices=["all", "none"], default="all")
     options = parser.parse_args()
-    if options.verb == "ask":
-        ask(options.wanted)
-    else:
-        {"up": up, "down": down}[options.verb]()
+    try:
+        if options.verb == "ask":
+            ask(options.wanted)
+        else:
+            {"up": up, "down": down}[options.verb]()
+    except LabError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -9,22 +9,23 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
-from lab.claim import BASE
-from lab.cluster import Lab
+from lab.claim import BASE, docker_command
+from lab.cluster import RESOLVER, Lab
 
 DOMAIN = "cluster.local"
-# The file in the lab's directory that Pods see as /etc/resolv.conf.
-RESOLVER = "pods-resolv.conf"
 
 
 def give_pods_a_resolver(lab: Lab, address: str, namespace: str) -> None:
     """From now on what `enter_place` starts in a Pod asks this address, with the search path of this namespace."""
     search = f"{namespace}.svc.{DOMAIN} svc.{DOMAIN} {DOMAIN}"
-    (lab.directory / RESOLVER).write_text(f"nameserver {address}\nsearch {search}\noptions ndots:5\n")
+    lab.set_resolver_of_pods(f"nameserver {address}\nsearch {search}\noptions ndots:5\n")
 
 
 def enter_place(prefix: str, place: str) -> list[str]:
     """The beginning of a command line that runs in a Pod or at the client of a lab."""
+    docker = docker_command(prefix)
+    if docker:
+        return [*docker, "exec", "--interactive", f"{prefix}-{place}"]
     command = ["ip", "netns", "exec", f"{prefix}-{place}"]
     resolver = BASE / prefix / RESOLVER
     if place == "client" or not resolver.exists():

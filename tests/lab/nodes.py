@@ -83,6 +83,10 @@ class Node:
         """The beginning of a command line that runs in all namespaces of the node."""
         return enter_command(self.holder)
 
+    def host_variables(self) -> dict[str, str]:
+        """What Ansible has to know of a node of this kind besides its connection."""
+        return {}
+
     def run(
         self,
         command: Sequence[str | Path],

@@ -42,6 +42,7 @@ def inventory(nodes: Iterable[Node], variables: Mapping[str, Any]) -> str:
             "ansible_python_interpreter": str(node.python),
             "service_proxy_node_name": node.name,
             "service_proxy_node_ips": list(node.ips),
+            **node.host_variables(),
         }
         for node in nodes
     }
