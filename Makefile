@@ -29,7 +29,7 @@ check: ## Run the linters and the unit tests, less than two minutes
 
 .PHONY: test
 test: peers ## Run every level of tests; this is what CI does
-	@$(in_venv) exec python tests/run.py lint unit sanity integration boot conformance -- $(ARGS)
+	@$(in_venv) exec python tests/run.py lint unit sanity integration boot molecule conformance -- $(ARGS)
 
 .PHONY: docs
 docs: ## Make docs/reference anew of the documentation in the code
@@ -37,7 +37,7 @@ docs: ## Make docs/reference anew of the documentation in the code
 
 .PHONY: molecule
 molecule: peers ## Run every scenario of molecule, each in its whole sequence
-	@$(in_venv) exec python tests/run.py molecule -- --durations=0 $(ARGS)
+	@$(in_venv) exec python tests/run.py --full molecule -- --durations=0 -rs $(ARGS)
 
 .PHONY: conformance
 conformance: peers ## Compare with the real programs, every recorded case and full figures
@@ -66,3 +66,5 @@ peers: ## Install all packages, and build the real programs to compare with
 	@tests/provision/peers
 # Without it the level boot says that it cannot run.
 	-@tests/provision/debian >/dev/null
+# Without it the scenarios of molecule run in namespaces, and say so.
+	-@tests/provision/image >/dev/null
