@@ -60,7 +60,7 @@ def obstacle() -> str:
 
 
 def image() -> str:
-    """The image's name in the engine, which gets it if it has it not yet."""
+    """The image's name in the engine, which gets it if it has it not yet; it has been tried."""
     made = subprocess.run([IMAGE], stdout=subprocess.PIPE, text=True, check=False)
     if made.returncode:
         raise LabError("there is no image for them: tests/provision/image says why")
@@ -68,6 +68,10 @@ def image() -> str:
     name = f"{NAME}:{archive.stem}"
     if sh("docker", "image", "inspect", name, check=False).returncode:
         sh("docker", "import", archive, name)
+    options = ["--rm", "--network=none", *UNCONFINED, *NODE_MAY]
+    tried = sh("docker", "run", *options, name, "sh", "-c", PREPARE, check=False)
+    if tried.returncode:
+        raise LabError(f"the engine that answers can start no node: {tried.stderr.strip()}")
     return name
 
 
