@@ -32,12 +32,15 @@ from integration.test_services_load import Traffic
 
 __all__ = ["module_server", "services_lab"]
 
-MODES: dict[str, Variant] = {
-    "iptables": VARIANTS["iptables-nft"],
-    "nftables": VARIANTS["nftables"],
-    "userspace": USERSPACE,
-}
+MODES = ("iptables", "nftables", "userspace")
 SWITCHES = list(itertools.permutations(MODES, 2))
+# Those of iptables on each of its variants.
+CASES = [
+    (variant, old, new)
+    for variant in ("iptables-nft", "iptables-legacy")
+    for old, new in SWITCHES
+    if variant == "iptables-nft" or "iptables" in (old, new)
+]
 WEB = service("web", 10, {"pod-a1": "ready", "pod-b1": "ready"}, stream=True, nodePort=30080, type="NodePort")
 
 
@@ -84,9 +87,14 @@ class Switch:
 
 
 @pytest.fixture
-def switch(services_lab: ServicesLab, module_server: ModuleServer, tmp_path: Path) -> Iterator[Switch]:
-    """A node without any rules; in the end it has none again."""
-    made = Switch(ServicesNode(services_lab, module_server, VARIANTS["nftables"], tmp_path), MODES)
+def switch(
+    request: pytest.FixtureRequest, services_lab: ServicesLab, module_server: ModuleServer, tmp_path: Path
+) -> Iterator[Switch]:
+    """A node without any rules; in the end it has none again. The parameter is the variant of iptables."""
+    if shutil.which(request.param) is None:
+        pytest.skip(f"there is no {request.param} on this machine")
+    modes = {"iptables": VARIANTS[request.param], "nftables": VARIANTS["nftables"], "userspace": USERSPACE}
+    made = Switch(ServicesNode(services_lab, module_server, VARIANTS["nftables"], tmp_path), modes)
     yield made
     for mode in MODES:
         made.run(mode, state="absent")
@@ -99,8 +107,6 @@ def test_every_pair_is_in_the_documentation(checkout: Path) -> None:
         assert f"| {old} | {new} |" in page
 
 
-@pytest.mark.parametrize(("old", "new"), SWITCHES)
+@pytest.mark.parametrize(("switch", "old", "new"), CASES, indirect=["switch"])
 def test_connections_survive_a_switch(switch: Switch, old: str, new: str) -> None:
-    if shutil.which("iptables-nft") is None:
-        pytest.skip("there is no iptables-nft on this machine")
     switch.under_load(old, new)
