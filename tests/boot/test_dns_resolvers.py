@@ -21,6 +21,7 @@ from lab.waiting import wait_until
 PLAYBOOK = """
 - name: DNS alone
   hosts: servicenet_nodes
+  gather_facts: false
   roles:
     - role: kubenode.servicenet.cluster_dns
 """

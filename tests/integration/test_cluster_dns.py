@@ -32,6 +32,7 @@ ZONE = "/var/lib/servicenet/zones/db.cluster.local"
 PLAYBOOK = """
 - name: DNS alone
   hosts: servicenet_nodes
+  gather_facts: false
   roles:
     - role: kubenode.servicenet.cluster_dns
 """
