@@ -71,6 +71,7 @@ def run_playbook(
     """
     playbook = name if "/" in name or "." in name else f"{COLLECTION}.{name}"
     environment = os.environ | {
+        "ANSIBLE_CONFIG": str(Path(__file__).resolve().parent / "ansible.cfg"),
         "ANSIBLE_COLLECTIONS_PATH": str(collections_path()),
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_LOCALHOST_WARNING": "0",
