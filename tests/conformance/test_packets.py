@@ -40,18 +40,25 @@ ITEMS = [pytest.param(variant, name, id=f"{variant}-{name}") for variant in VARI
 
 
 class Replays:
-    """Runs the cases of this session ahead of the tests that ask for them, two labs side by side."""
+    """Runs the cases of a variant ahead of the tests that ask for them, two labs side by side."""
 
     def __init__(self, stack: contextlib.ExitStack, wanted: list[tuple[str, str]]) -> None:
         self.known = deviations.load()
+        self.wanted = wanted
         self.free: queue.SimpleQueue[tuple[PacketLab, ModuleServer]] = queue.SimpleQueue()
         # To build one takes as long as some cases do.
         for _lab in range(LABS if len(wanted) > FEW else 1):
             lab = stack.enter_context(PacketLab())
             self.free.put((lab, stack.enter_context(ModuleServer(lab.node))))
-        pool = ThreadPoolExecutor(LABS)
-        stack.callback(pool.shutdown, cancel_futures=True)
-        self.results: dict[tuple[str, str], Future[Replay]] = {item: pool.submit(self.one, *item) for item in wanted}
+        self.pool = ThreadPoolExecutor(LABS)
+        stack.callback(self.pool.shutdown, cancel_futures=True)
+        self.results: dict[tuple[str, str], Future[Replay]] = {}
+
+    def of(self, variant: str, name: str) -> Replay:
+        """The replay of a case. Those of other variants are not begun: another process may be at them."""
+        if (variant, name) not in self.results:
+            self.results |= {item: self.pool.submit(self.one, *item) for item in self.wanted if item[0] == variant}
+        return self.results[variant, name].result()
 
     def one(self, variant: str, name: str) -> Replay:
         """One case in whichever lab is free."""
@@ -72,15 +79,15 @@ def replays(request: pytest.FixtureRequest) -> Iterator[Replays]:
         if item.path == request.path and getattr(item, "callspec", None) and "variant" in item.callspec.params
     ]
     with contextlib.ExitStack() as stack:
-        yield Replays(stack, [item for item in wanted if shutil.which(VARIANTS[item[0]][2])])
+        yield Replays(stack, wanted)
 
 
 @pytest.mark.parametrize(("variant", "name"), ITEMS)
 def test_case(replays: Replays, variant: str, name: str) -> None:
     """All packets of a case go where the real kube-proxy lets them go, and a cleanup leaves nothing."""
-    if (variant, name) not in replays.results:
+    if shutil.which(VARIANTS[variant][2]) is None:
         pytest.skip(f"there is no {VARIANTS[variant][2]} on this machine")
-    done = replays.results[variant, name].result()
+    done = replays.of(variant, name)
     assert not done.failures, "\n".join(["", *done.failures])
     assert done.passed
 
