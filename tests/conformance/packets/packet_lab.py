@@ -97,6 +97,13 @@ class PacketLab(Ground):
         for name in names:
             # Replies of node-b to its own pods come back to it from node-a, with node-b's address as their source.
             self.add(name, router=name.startswith("node-"), accept_local=name == "node-b")
+        self._plug_in_ext()
+        self._plug_in_node_b()
+        for number, name in enumerate(PODS):
+            self._plug_in_pod(name, f"pod{number}")
+        self.start_workers(names, {"plain": PORTS})
+
+    def _plug_in_ext(self) -> None:
         self.wire("ext", "eth0", "node-a", "ext0")
         self.ip("node-a", "addr add 198.18.1.1/24 dev ext0", "addr add fd98:1::1/64 dev ext0")
         self.ip(
@@ -109,6 +116,8 @@ class PacketLab(Ground):
             "route add default via 198.18.1.1",
             "route add default via fd98:1::1",
         )
+
+    def _plug_in_node_b(self) -> None:
         self.wire("node-b", "uplink", "node-a", "nb0")
         self.ip(
             "node-a",
@@ -137,31 +146,31 @@ class PacketLab(Ground):
                 f"route add default via {node_a} table 101",
                 family=v,
             )
-        for i, (name, (v4, v6, node)) in enumerate(PODS.items()):
-            dev = f"pod{i}"
-            self.wire(name, "eth0", node, dev)
-            table = " table 100" if node == "node-b" else ""
-            for v, address, gateway, bits in zip((4, 6), (v4, v6), GATEWAYS[node], (32, 128), strict=True):
-                self.ip(node, f"addr add {gateway}/{bits} dev {dev}", family=v)
-                self.ip(
-                    name,
-                    f"addr add {address}/{bits} dev eth0",
-                    f"route add {gateway} dev eth0",
-                    f"route add default via {gateway} dev eth0 onlink",
-                    family=v,
-                )
-                self.ip(node, f"route add {address} dev {dev}{table}", family=v)
-                if node == "node-b":
-                    self.ip(node, f"rule add iif {dev} lookup 101 pref 101", family=v)
-            if name == "pod-a3":
-                self.ip(
-                    name,
-                    *[f"addr add {a}/32 dev eth0" for a in POD_ALIASES[4]],
-                    *[f"addr add {a}/128 dev eth0 preferred_lft 0" for a in POD_ALIASES[6]],
-                )
-                self.ip(node, f"route add 10.128.0.64/26 dev {dev}", family=4)
-                self.ip(node, f"route add fd80:0:0:a::1:0/112 dev {dev}", family=6)
-        self.start_workers(names, {"plain": PORTS})
+
+    def _plug_in_pod(self, name: str, dev: str) -> None:
+        v4, v6, node = PODS[name]
+        self.wire(name, "eth0", node, dev)
+        table = " table 100" if node == "node-b" else ""
+        for v, address, gateway, bits in zip((4, 6), (v4, v6), GATEWAYS[node], (32, 128), strict=True):
+            self.ip(node, f"addr add {gateway}/{bits} dev {dev}", family=v)
+            self.ip(
+                name,
+                f"addr add {address}/{bits} dev eth0",
+                f"route add {gateway} dev eth0",
+                f"route add default via {gateway} dev eth0 onlink",
+                family=v,
+            )
+            self.ip(node, f"route add {address} dev {dev}{table}", family=v)
+            if node == "node-b":
+                self.ip(node, f"rule add iif {dev} lookup 101 pref 101", family=v)
+        if name == "pod-a3":
+            self.ip(
+                name,
+                *[f"addr add {a}/32 dev eth0" for a in POD_ALIASES[4]],
+                *[f"addr add {a}/128 dev eth0 preferred_lft 0" for a in POD_ALIASES[6]],
+            )
+            self.ip(node, f"route add 10.128.0.64/26 dev {dev}", family=4)
+            self.ip(node, f"route add fd80:0:0:a::1:0/112 dev {dev}", family=6)
 
     # ---- using
 
