@@ -108,6 +108,8 @@ def questions(names: bool, wanted: bool) -> Iterable[Question]:
 
 def ask(wanted: str) -> None:
     """Asks from Pods and from outside, and ends with an error unless it is as wanted."""
+    if not (directory() / "lab.json").exists():
+        raise LabError("There are no nodes: the step create has made none.")
     state = json.loads((directory() / "lab.json").read_text())
     if "skipped" in state:
         print(state["skipped"])
