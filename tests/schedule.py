@@ -29,6 +29,7 @@ class Together(Enum):
 LONGEST = {
     "tests/sanity/test_sanity.py": Together.ALL,
     "tests/integration/test_cluster_dns.py": Together.ALL,
+    "tests/molecule/test_scenarios.py": Together.ALL,
     "tests/integration/test_guides.py": Together.NOTHING,
     "tests/integration/test_in_uml.py": Together.NOTHING,
     "tests/integration/test_core_versions.py": Together.NOTHING,
