@@ -58,6 +58,8 @@ class Servicenet:
             "interface_name_prefix": options.get("interface_name_prefix"),
             "state_dir": str(self.place / "state"),
             "run_dir": str(self.place / "run"),
+            # Here a cluster may well lose more than half of its Services at once.
+            "max_removed_percent": 100,
         }
         if self.mode == "iptables":
             given["localhost_nodeports"] = options.get("localhost_nodeports", True)
@@ -77,10 +79,10 @@ class Servicenet:
             raise LabError(result["msg"])
         return result
 
-    def program(self, objects: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    def program(self, objects: list[dict[str, Any]]) -> dict[str, Any]:
         """A run with a new snapshot of these objects."""
         self.snapshot.write_bytes(snapshot.dump(snapshot.build(objects)))
-        return self.run(snapshot=str(self.snapshot), **more)
+        return self.run(snapshot=str(self.snapshot))
 
     def apply(self, objects: list[dict[str, Any]]) -> None:
         """Programs a case; once more must change nothing."""

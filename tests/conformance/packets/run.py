@@ -4,7 +4,8 @@
 
 """Replays recorded cases against a service proxy and compares what the packets do.
 
-    run.py --adapter CMD --mode iptables|nftables|ipvs|userspace [--case GLOB ...] [--jobs N] [--deviations]
+    run.py --adapter CMD --mode iptables|nftables|ipvs|userspace [--case GLOB ...] [--cases DIR] [--jobs N]
+           [--deviations [FILE ...]]
 
 CMD (a command line; see README.md) is called as
     CMD apply   --netns NS --node node-a --manifests DIR --mode MODE --options FILE
@@ -23,6 +24,7 @@ import functools
 import json
 import queue
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -71,23 +73,23 @@ class Replay(NamedTuple):
     deviations: list[str]
 
 
-def load_case(name: str) -> dict[str, Any]:
+def load_case(name: str, directory: Path = CASES) -> dict[str, Any]:
     """One recorded case (README, "Files of a case")."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return dict(yaml.load((CASES / f"{name}.yaml").read_text(), Loader=loader))
+    return dict(yaml.load((directory / f"{name}.yaml").read_text(), Loader=loader))
 
 
-def case_names(globs: list[str]) -> list[str]:
+def case_names(globs: list[str], directory: Path = CASES) -> list[str]:
     """Names of the cases that match one of the globs, sorted."""
-    return [f.stem for f in sorted(CASES.glob("*.yaml")) if any(fnmatch.fnmatch(f.stem, glob) for glob in globs)]
+    return [f.stem for f in sorted(directory.glob("*.yaml")) if any(fnmatch.fnmatch(f.stem, glob) for glob in globs)]
 
 
 def checks_of(case: dict[str, Any], mode: str) -> list[Check]:
     """The probes of a case that say something about a mode."""
-    return [check for check in (expectation(p, mode, case) for p in case["probes"]) if check]
+    return [check for check in (expectation(p, mode) for p in case["probes"]) if check]
 
 
-def expectation(p: dict[str, Any], mode: str, case: dict[str, Any]) -> Check | None:
+def expectation(p: dict[str, Any], mode: str) -> Check | None:
     """What a probe must show; None: it is left out in this mode.
 
     Only iptables and nftables were recorded. The other two may do what either of these does, but for what the originals
@@ -104,8 +106,6 @@ def expectation(p: dict[str, Any], mode: str, case: dict[str, Any]) -> Check | N
     if mode == "ipvs":
         if "undefined port" in target and "ClusterIP" in target:
             return Check(p, nftables, (), True)
-        if results == {"drop"} and policy_local(p, case):
-            return None
         return Check(p, either, ("drop",) if "reject" in results else (), True)
     if p["proto"] == "SCTP":
         return None
@@ -115,18 +115,6 @@ def expectation(p: dict[str, Any], mode: str, case: dict[str, Any]) -> Check | N
 def outcomes(expected: dict[str, Any]) -> list[dict[str, Any]]:
     """All outcomes that pass."""
     return list(expected.get("one_of", [expected]))
-
-
-def policy_local(p: dict[str, Any], case: dict[str, Any]) -> bool:
-    """Does a traffic policy Local govern this probe?"""
-    name, kind = p["target"].split(" ", 1)
-    field = "internalTrafficPolicy" if kind.startswith("ClusterIP") else "externalTrafficPolicy"
-    return any(
-        m["kind"] == "Service"
-        and f"{m['metadata']['namespace']}/{m['metadata']['name']}" == name
-        and m["spec"].get(field) == "Local"
-        for m in case["manifests"]
-    )
 
 
 class Proxy(Protocol):
@@ -152,6 +140,7 @@ class Command:
 
     def apply(self, objects: list[dict[str, Any]]) -> None:
         """Writes the objects down, and calls the command."""
+        shutil.rmtree(self.manifests, ignore_errors=True)
         self.manifests.mkdir()
         for i, manifest in enumerate(objects):
             meta = manifest["metadata"]
@@ -205,12 +194,14 @@ def replay(
     lab: PacketLab,
     with_health: bool = False,
     known: tuple[deviations.Deviation, ...] = (),
+    cases: Path = CASES,
 ) -> Replay:
     """One case from an empty node to an empty node; `known` deviations do not fail it.
 
     :param make_proxy: from the case's options and an empty directory to the proxy of the lab's node.
+    :param cases: where the cases are.
     """
-    case = load_case(name)
+    case = load_case(name, cases)
     checks = checks_of(case, mode)
     health = case["healthchecks"] if with_health and mode in ("iptables", "nftables") else []
     lab.reset()
@@ -219,7 +210,9 @@ def replay(
     with tempfile.TemporaryDirectory() as directory:
         proxy = make_proxy(case["proxy_options"], Path(directory))
         try:
-            proxy.apply(case["manifests"])
+            for objects in (case.get("before"), case["manifests"]):
+                if objects is not None:
+                    proxy.apply(objects)
         except LabError as problem:
             failures = [str(problem), *(f"{check.label}: not probed" for check in checks)]
         else:
@@ -287,12 +280,16 @@ def main() -> int:
     parser.add_argument("--case", nargs="*", default=["*"], help="names or globs of cases")
     parser.add_argument("--jobs", type=int, default=1, help="labs side by side")
     parser.add_argument("--healthchecks", action="store_true", help="also ask the healthCheckNodePort servers")
-    parser.add_argument("--deviations", action="store_true", help="let what deviations.yaml lists pass")
+    parser.add_argument("--cases", type=Path, default=CASES, help="where the cases are")
+    parser.add_argument(
+        "--deviations", type=Path, nargs="*", metavar="FILE", help="let what these list pass, and deviations.yaml"
+    )
     parser.add_argument("--verbose", action="store_true", help="a line for each case, too")
     args = parser.parse_args()
     clean_exit()
-    known = deviations.load() if args.deviations else ()
-    names = case_names(args.case)
+    lists = [] if args.deviations is None else [deviations.FILE, *args.deviations]
+    known = tuple(entry for path in lists for entry in deviations.load(path))
+    names = case_names(args.case, args.cases)
     passed = failed = deviating = 0
     free: queue.SimpleQueue[PacketLab] = queue.SimpleQueue()
     with contextlib.ExitStack() as stack:
@@ -303,7 +300,8 @@ def main() -> int:
             lab, began = free.get(), time.monotonic()
             proxy = functools.partial(Command, args.adapter, args.mode, lab.node)
             try:
-                return replay(name, proxy, args.mode, lab, args.healthchecks, known), time.monotonic() - began
+                done = replay(name, proxy, args.mode, lab, args.healthchecks, known, args.cases)
+                return done, time.monotonic() - began
             finally:
                 free.put(lab)
 
@@ -318,7 +316,7 @@ def main() -> int:
                 print(f"{name}: {failure}", flush=True)
             if args.verbose:
                 print(f"{name}: {done.passed} passed, {len(done.failures)} failed, {seconds:.1f} s", flush=True)
-    if args.deviations:
+    if lists:
         print(f"{deviating} documented deviations")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed or not passed else 0

@@ -132,8 +132,7 @@ class Twins(contextlib.ExitStack):
         proxy = Servicenet(self.modules, *VARIANTS[variant], options, scratch)
         if proxy.arguments.get("localhost_nodeports"):
             self.ours.sysctl("node-a", {"net.ipv4.conf.all.route_localnet": 1})
-        # Here a cluster may well lose more than half of its Services at once.
-        proxy.program(objects, max_removed_percent=100)
+        proxy.program(objects)
 
     def program(self, variant: str, options: dict[str, Any], states: list[list[dict[str, Any]]]) -> None:
         """Both proxies, each on an empty node. `states`: what ours passes through; the API server has the last one."""
