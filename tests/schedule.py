@@ -33,7 +33,6 @@ LONGEST = {
     "tests/integration/test_guides.py": Together.NOTHING,
     "tests/integration/test_in_uml.py": Together.NOTHING,
     "tests/integration/test_core_versions.py": Together.NOTHING,
-    "tests/molecule/test_scenarios.py": Together.ALL,
     "tests/conformance/test_random_packets.py": Together.ALL,
     "tests/conformance/test_packets.py": Together.MODE,
     "tests/integration/test_agent.py": Together.MODE,

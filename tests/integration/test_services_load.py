@@ -146,13 +146,11 @@ def test_no_connection_fails_while_endpoints_come_and_go(node: ServicesNode, pod
     assert changes > runs / 2
     for place, report in reports.items():
         for kind, tally in report.items():
-            if kind == LOSSY.get(node.variant.mode):
-                assert all("TimeoutError" in one for one in tally["failed"]), (place, kind, tally["failed"])
-            else:
-                assert tally["failed"] == [], (place, kind)
+            assert tally["failed"] == [], (place, kind)
             assert tally["tries"] > runs, (place, kind)
-            # Not one in twenty changes: an endpoint that is gone has a tenth of a second for its last answers.
-            assert tally["again"] <= runs // 20, (place, kind)
+            # An endpoint that is gone has a tenth of a second for its last answers.
+            lossy = kind == LOSSY.get(node.variant.mode)
+            assert tally["again"] <= (tally["tries"] // 100 if lossy else runs // 20), (place, kind)
             who = {name.split(":")[0] for name in tally["who"]}
             # A stream keeps the Pod of its first moment: ten of them may well have missed a particular one.
             assert len(who) > 1 if kind == "streams" else who > {ALWAYS}, (place, kind)
