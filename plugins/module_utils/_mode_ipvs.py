@@ -265,7 +265,7 @@ class IpvsMode(ModeDefaults):
                 staying = carry_out(ipvs, operations)
             except OperationError as error:
                 ipvs.attempt(ipvs_objects.taken_back(lines, back, error.done))
-                raise ToolError([IPVS], error.code, str(error)) from error
+                raise ToolError([IPVS], error.code, str(error)) from None
             self._staying += [
                 name
                 for one, name in zip(operations, self._names[step.text])

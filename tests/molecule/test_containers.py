@@ -78,7 +78,8 @@ def test_without_an_engine_there_are_namespaces(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("DOCKER_HOST", NOBODY)
     monkeypatch.delenv("SERVICENET_LAB", raising=False)
     lab, said = best_lab()
-    assert type(lab) is Lab
+    assert isinstance(lab, Lab)
+    assert not isinstance(lab, ContainerLab)
     assert said.startswith("The nodes are made of namespaces, because ")
     assert obstacle() in said
     monkeypatch.setenv("SERVICENET_LAB", "containers")
