@@ -23,11 +23,21 @@ from conformance.packets.packet_lab import PacketLab
 from conformance.packets.reference import KubeProxy
 from conformance.random.clusters import NAMESPACES
 
-# variant -> (mode of both, iptables variant of ours)
+
+class Variant(NamedTuple):
+    """Our mode, our variant of iptables, and the mode of kube-proxy."""
+
+    ours: str
+    iptables: str
+    theirs: str
+
+
 VARIANTS = {
-    "nftables": ("nftables", "auto"),
-    "iptables-nft": ("iptables", "nft"),
-    "iptables-legacy": ("iptables", "legacy"),
+    "nftables": Variant("nftables", "auto", "nftables"),
+    "iptables-nft": Variant("iptables", "nft", "iptables"),
+    "iptables-legacy": Variant("iptables", "legacy", "iptables"),
+    # kube-proxy has no such mode any more.
+    "userspace": Variant("userspace", "auto", "nftables"),
 }
 # Where the twins differ, chance or a busy machine may be why: they are asked again, at last with this many tries.
 ASK_AGAIN = (5, 16)
@@ -59,6 +69,8 @@ class Twins(contextlib.ExitStack):
         self.pool = concurrent.futures.ThreadPoolExecutor(4)
         self.proxy: KubeProxy | None = None
         self.objects: list[dict[str, Any]] = []
+        self.variant = ""
+        self.serving: Servicenet | None = None
 
     def __enter__(self) -> Twins:
         super().__enter__()
@@ -70,6 +82,7 @@ class Twins(contextlib.ExitStack):
             self.ours = self.enter_context(PacketLab())
             self.modules = self.enter_context(ModuleServer(self.ours.node))
             self.callback(self.stop_kube_proxy)
+            self.callback(self.stop_ours)
             self.callback(self.pool.shutdown)
         except BaseException:
             self.close()
@@ -118,8 +131,15 @@ class Twins(contextlib.ExitStack):
                 process.wait()
         self.proxy = None
 
+    def stop_ours(self) -> None:
+        """Ends the proxies of our userspace mode, if they run."""
+        if self.serving:
+            self.serving.cleanup()
+        self.serving = None
+
     def start_ours(self, variant: str, options: dict[str, Any], states: Iterable[list[dict[str, Any]]]) -> None:
         """Our module on an empty node, run on each of the states of the cluster in turn."""
+        self.stop_ours()
         self.ours.reset()
         shutil.rmtree(self.ours.directory / "node", ignore_errors=True)
         for objects in states:
@@ -127,16 +147,22 @@ class Twins(contextlib.ExitStack):
 
     def run_ours(self, variant: str, options: dict[str, Any], objects: list[dict[str, Any]]) -> None:
         """Our module, as a resync runs it."""
+        mode, of_iptables, _theirs = VARIANTS[variant]
         scratch = self.ours.directory / "node"
         scratch.mkdir(exist_ok=True)
-        proxy = Servicenet(self.modules, *VARIANTS[variant], options, scratch)
+        proxy = Servicenet(self.modules, mode, of_iptables, options, scratch)
         if proxy.arguments.get("localhost_nodeports"):
             self.ours.sysctl("node-a", {"net.ipv4.conf.all.route_localnet": 1})
-        proxy.program(objects)
+        more: dict[str, Any] = {}
+        if mode == "userspace":
+            more["userspace_drain_seconds"] = 1
+            self.serving = proxy
+        proxy.program(objects, **more)
 
     def program(self, variant: str, options: dict[str, Any], states: list[list[dict[str, Any]]]) -> None:
         """Both proxies, each on an empty node. `states`: what ours passes through; the API server has the last one."""
-        theirs = self.pool.submit(self.start_kube_proxy, VARIANTS[variant][0], options)
+        self.variant = variant
+        theirs = self.pool.submit(self.start_kube_proxy, VARIANTS[variant].theirs, options)
         try:
             self.start_ours(variant, options, states)
         finally:
@@ -163,7 +189,8 @@ class Twins(contextlib.ExitStack):
         answers = []
         for p, theirs, ours in zip(probes, *raw, strict=True):
             seen, got = classify(p, theirs), classify(p, ours)
-            answers.append(Answers(p, seen, got, unlike(seen, got)))
+            # A proxy of ours is itself the client of the backends.
+            answers.append(Answers(p, seen, got, unlike(seen, got, VARIANTS[self.variant].ours != "userspace")))
         return answers
 
     def compare(
@@ -199,11 +226,11 @@ def key(manifest: dict[str, Any]) -> tuple[str, str, str]:
     return manifest["kind"], metadata.get("namespace", ""), metadata["name"]
 
 
-def unlike(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
+def unlike(theirs: dict[str, Any], ours: dict[str, Any], compare_source: bool = True) -> str:
     """What is wrong with our outcome, "" if nothing is. Which backends a client sticks to is chance."""
     if not theirs.get("any_of"):
-        return difference(theirs, ours) or ""
+        return difference(theirs, ours, compare_source) or ""
     shared = set(theirs["backends"]) & set(ours.get("backends", ()))
     alike = theirs | {"backends": {name: theirs["backends"][name] for name in shared}, "spread": False}
     meant = ours | ({"backends": {name: ours["backends"][name] for name in shared}} if "backends" in ours else {})
-    return difference(alike, meant) or ""
+    return difference(alike, meant, compare_source) or ""
