@@ -65,6 +65,9 @@ class Servicenet:
             given["localhost_nodeports"] = options.get("localhost_nodeports", True)
         if self.mode in ("iptables", "ipvs"):
             given["variant"] = variant
+        if self.mode == "userspace":
+            # Each worker goes round by itself, so with many of them a few tries would all meet the first backend.
+            given |= {"userspace_workers": 2, "userspace_drain_seconds": 1}
         return {name: value for name, value in given.items() if value is not None}
 
     def run(self, **more: Any) -> dict[str, Any]:

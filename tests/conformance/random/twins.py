@@ -153,11 +153,9 @@ class Twins(contextlib.ExitStack):
         proxy = Servicenet(self.modules, mode, of_iptables, options, scratch)
         if proxy.arguments.get("localhost_nodeports"):
             self.ours.sysctl("node-a", {"net.ipv4.conf.all.route_localnet": 1})
-        more: dict[str, Any] = {}
         if mode == "userspace":
-            more["userspace_drain_seconds"] = 1
             self.serving = proxy
-        proxy.program(objects, **more)
+        proxy.program(objects)
 
     def program(self, variant: str, options: dict[str, Any], states: list[list[dict[str, Any]]]) -> None:
         """Both proxies, each on an empty node. `states`: what ours passes through; the API server has the last one."""
@@ -215,7 +213,9 @@ class Twins(contextlib.ExitStack):
                 }
                 for i in doubtful
             ]
-            for i, answer in zip(doubtful, self.ask(again) if again else [], strict=True):
+            # At last one client at a time: several take turns at a proxy that goes round.
+            parts = [[p] for p in again] if count == ASK_AGAIN[-1] else [again] if again else []
+            for i, answer in zip(doubtful, (one for part in parts for one in self.ask(part)), strict=True):
                 answers[i] = answer
         return answers
 
