@@ -27,15 +27,30 @@ GROUPS = {
     "switch": ("test_ipvs_switch.py",),
 }
 
+IN_EVERY_MODE = ("test_services_explain.py", "test_confirm.py")
+
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_what_needs_ip_vs(checkout: Path, tmp_path: Path, group: str) -> None:
     run_tests(checkout, tmp_path, "-m", "not soak", *(f"{HERE}/{file}" for file in GROUPS[group]))
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("group", ["drain", "services", "switch"])
-def test_what_needs_ip_vs_and_time(checkout: Path, tmp_path: Path, group: str, full_figures: bool) -> None:
+@pytest.fixture
+def patience(full_figures: bool) -> None:
+    """Skips what takes too long for anything but the full figures."""
     if not full_figures:
         pytest.skip("User Mode Linux is slow: only make soak runs these")
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("patience")
+@pytest.mark.parametrize("group", ["drain", "services", "switch"])
+def test_what_needs_ip_vs_and_time(checkout: Path, tmp_path: Path, group: str) -> None:
     run_tests(checkout, tmp_path, "-m", "soak", *(f"{HERE}/{file}" for file in GROUPS[group]))
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("patience")
+@pytest.mark.parametrize("file", IN_EVERY_MODE)
+def test_what_every_mode_goes_through(checkout: Path, tmp_path: Path, file: str) -> None:
+    run_tests(checkout, tmp_path, "-k", "ipvs", f"{HERE}/{file}")
