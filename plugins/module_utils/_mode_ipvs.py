@@ -78,6 +78,8 @@ class IpvsMode(ModeDefaults):
         self._names: dict[str, list[str]] = {}
         # Those of virtual servers that were to retire, and got a connection before it was their turn.
         self._staying: list[str] = []
+        # What the kernel refused last.
+        self._refused: ipvs_objects.Operation | None = None
 
     @property
     def iptables_variant(self) -> str:
@@ -264,6 +266,7 @@ class IpvsMode(ModeDefaults):
             try:
                 staying = carry_out(ipvs, operations)
             except OperationError as error:
+                self._refused = error.operation
                 ipvs.attempt(ipvs_objects.taken_back(lines, back, error.done))
                 raise ToolError([IPVS], error.code, str(error)) from None
             self._staying += [
@@ -275,18 +278,16 @@ class IpvsMode(ModeDefaults):
     def culprit(self, error: ToolError, step: Step) -> str:
         """The container of what was refused, "" for a chain, which is no Service's."""
         lines = enumerate(zip(step.text.splitlines(), self._names.get(step.text, ())), 1)
-        return next((name for number, (line, name) in lines if _is_refused(step.where, number, line, error)), "")
+        return next((name for number, (line, name) in lines if self._is_refused(step.where, number, line, error)), "")
 
-
-def _is_refused(where: str, number: int, line: str, error: ToolError) -> bool:
-    """Is this the line of a step that the error is about?"""
-    if where == IPSET:
-        found = _LINE.search(error.stderr)
-        return found is not None and int(found.group(1)) == number
-    if where == IPVS:
-        refused = getattr(error.__cause__, "operation", None)
-        return refused is not None and ipvs_objects.operation(line).about == refused.about
-    return f"the address {line.rpartition(' ')[2]}:" in error.stderr
+    def _is_refused(self, where: str, number: int, line: str, error: ToolError) -> bool:
+        """Is this the line of a step that the error is about?"""
+        if where == IPSET:
+            found = _LINE.search(error.stderr)
+            return found is not None and int(found.group(1)) == number
+        if where == IPVS:
+            return self._refused is not None and ipvs_objects.operation(line).about == self._refused.about
+        return f"the address {line.rpartition(' ')[2]}:" in error.stderr
 
 
 def _servers() -> dict[ipvs_objects.Server, ipvs_objects.Virtual]:
