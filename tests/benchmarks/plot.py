@@ -18,7 +18,7 @@ SPDX-License-Identifier: GPL-3.0-or-later
 WIDTH, HEIGHT = 960, 520
 LEFT, RIGHT, TOP, BOTTOM = 80, 350, 50, 60
 # Colours that people who see few colours can tell apart.
-COLOURS = ("#d55e00", "#0072b2", "#009e73")
+COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7")
 
 
 class Series(NamedTuple):
