@@ -31,7 +31,8 @@ TESTS = CHECKOUT / "tests"
 PEERS_ENV = cache_directory() / "peers" / "env"
 # No single test may take longer than this many seconds; CI ends after ninety minutes and would not say where it stood.
 TIME_LIMIT = 900
-# These levels run in several processes side by side; soak alone does its long work one after the other.
+# A run with one of these levels has more processes than the machine has processors; soak alone does its long work one
+# after the other.
 PARALLEL = {"integration", "boot", "conformance", "molecule"}
 PROCESSES = 4
 
@@ -108,9 +109,10 @@ def run(levels: list[str], full: bool, extra: list[str]) -> int:
     arguments = directories or ["tests/run.py"]
     arguments += ["--junitxml=tests/output/junit.xml", "--continue-on-collection-errors", "--durations=10"]
     arguments += [f"--timeout={TIME_LIMIT}", "-p", "obstacles"]
-    if PARALLEL & set(levels):
-        # Most of the time they wait for packets, servers and timers.
-        arguments += ["-n", str(PROCESSES), "-p", "schedule"]
+    if levels != ["soak"]:
+        # Linters and unit tests compute; the others wait for packets, servers and timers most of the time.
+        processes = PROCESSES if PARALLEL & set(levels) else os.cpu_count() or 1
+        arguments += ["-n", str(processes), "-p", "schedule"]
     if levels == ["soak"]:
         arguments += ["-m", "soak"]
     os.environ["SERVICENET_OBSTACLES"] = json.dumps(reasons)  # read by tests/obstacles.py
