@@ -37,6 +37,7 @@ from benchmarks import report
 from conformance.dns.queries import Query
 from conformance.dns.servers import LOOPBACK, Servers, corefile_for
 from lab.control_plane import ControlPlane, free_port
+from lab.waiting import wait_until
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import corefile, snapshot
 
@@ -129,6 +130,24 @@ def generations(work: Path, runs: int) -> tuple[list[Made], list[Made]]:
     return cold, [generate(work) for _run in range(runs)]
 
 
+def seen(work: Path, objects: list[dict[str, Any]], port: int, number: int) -> float:
+    """One Service more -> seconds from its written zone to its first answer; the server looks every two seconds."""
+    name, address = f"new-{number}", f"10.111.0.{number + 1}"
+    spec = {"clusterIP": address, "clusterIPs": [address], "ports": [{"port": 80, "protocol": "TCP"}]}
+    metadata = {"namespace": "space-0", "name": name}
+    objects.append({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
+    (work / "snapshot").write_bytes(snapshot.dump(snapshot.build(objects)))
+    generate(work)
+    began = time.monotonic()
+    query = ["dig", "+short", "-p", str(port), f"@{LOOPBACK}", f"{name}.space-0.svc.cluster.local.", "A"]
+
+    def answered() -> bool:
+        return subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip() == address
+
+    wait_until(answered, f"the name {name}", 60)
+    return time.monotonic() - began
+
+
 def names(services: int) -> list[str]:
     """What is asked: names spread over all Services."""
     step = max(1, services // NAMES)
@@ -196,8 +215,9 @@ def table(
     cold: list[Made],
     again: list[Made],
     served: list[Served],
+    shown: list[float],
 ) -> str:
-    """Everything as Markdown."""
+    """Everything as Markdown; ``shown`` is what ``seen`` told."""
     size = f"{args.services:,} Services, {args.endpoints:,} endpoints, {cold[0].records:,} records"
     lines = [
         report.circumstances(load, f"{size}; {args.runs} runs each, rounds of {args.seconds} s"),
@@ -214,6 +234,7 @@ def table(
         "queries lost": [str(sum(r[2] for r in s.rounds)) for s in served],
         "resident memory before the queries, MiB": [f"{s.resident:.0f}" for s in served],
         "at most, MiB": [f"{s.peak:.0f}" for s in served],
+        "from a written change to its first answer, s": [spread(shown, 1)],
     }
     lines += [f"| {what} | {' | '.join([*values, 'not measured'][:2])} |" for what, values in rows.items()]
     return "\n".join(lines) + "\n"
@@ -245,7 +266,9 @@ def main() -> None:
             plane.api.create_all(objects)
             options = {"kubeconfig": str(plane.kubeconfig()), "upstreams": ()}
             texts["kubernetes"] = (ports[1], corefile_for("kubernetes", ports[1], 1, **options))
-        text = table(args, load, cold, again, serve(servers, texts, names(args.services), args.runs, args.seconds))
+        served = serve(servers, texts, names(args.services), args.runs, args.seconds)
+        shown = [seen(work, objects, ports[0], number) for number in range(args.runs)]
+        text = table(args, load, cold, again, served, shown)
     print(text)
     if args.publish:
         report.splice(args.publish, "dns", text)
