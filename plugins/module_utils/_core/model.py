@@ -144,9 +144,7 @@ def _cluster_ips(spec: Mapping[str, Any]) -> tuple[bool, tuple[str, ...]]:
 
 
 def _load_balancer_ips(raw: Mapping[str, Any]) -> tuple[str, ...]:
-    if raw.get("status") is None:
-        return ()
-    balancer = values.mapping(values.mapping(raw["status"], "status").get("loadBalancer"), "loadBalancer")
+    balancer = values.mapping(values.mapping(raw.get("status"), "status").get("loadBalancer"), "loadBalancer")
     found = set()
     for entry in values.sequence(balancer.get("ingress"), "ingress", MAX_ENTRIES):
         ingress = values.mapping(entry, "an ingress")

@@ -85,12 +85,10 @@ def _endpoint(raw: Mapping[str, Any], family: int) -> Endpoint:
     for address in addresses:
         if values.family(address) != family:
             raise Broken(f"endpoint address {address} is not of the slice's addressType")
-    # A field that is not there is not read: a big cluster has many endpoints, and most of them say little.
     conditions = _conditions(raw) if raw.get("conditions") else (True, True, False)
-    hints, reference = raw.get("hints"), raw.get("targetRef")
-    if hints is not None:
-        hints = values.mapping(hints, "hints")
-    target = None if reference is None else _pod_of(values.mapping(reference, "targetRef"))
+    hints = values.mapping(raw.get("hints"), "hints")
+    reference = values.mapping(raw.get("targetRef"), "targetRef")
+    target = reference.get("name") if reference.get("kind") == "Pod" else None
     node, hostname = raw.get("nodeName") or "", raw.get("hostname") or ""
     return Endpoint(
         addresses,
@@ -101,10 +99,6 @@ def _endpoint(raw: Mapping[str, Any], family: int) -> Endpoint:
         values.subdomain(hostname, "hostname") if hostname else "",
         values.subdomain(target, "targetRef name") if target else "",
     )
-
-
-def _pod_of(reference: Mapping[str, Any]) -> Any:
-    return reference.get("name") if reference.get("kind") == "Pod" else None
 
 
 def _slice_ports(raw: Mapping[str, Any]) -> tuple[SlicePort, ...]:
