@@ -61,37 +61,29 @@ def sockets(wanted: Collection[tuple[str, int]]) -> list[Socket]:
     found: list[Socket] = []
     for kind in KINDS:
         if any(protocol == kind.protocol for protocol, _port in wanted):
-            try:
-                listed = _ask(kind)
-            except NetlinkError:
-                listed = _read(kind)
-            found += [one for one in listed if (one.protocol, one.port) in wanted]
+            found += [one for one in _listed(kind, (kind.waiting,)) if (one.protocol, one.port) in wanted]
     return found
 
 
 def connections() -> set[int]:
     """The inodes of the TCP sockets that have another end, or are about to."""
-    found: set[int] = set()
-    for kind in KINDS:
-        if kind.protocol == "TCP":
-            try:
-                listed = _ask(kind, CONNECTED)
-            except NetlinkError:
-                listed = _read(kind, CONNECTED)
-            found.update(one.inode for one in listed)
-    return found
+    return {one.inode for kind in KINDS if kind.protocol == "TCP" for one in _listed(kind, CONNECTED)}
 
 
-def _ask(kind: _Kind, states: Sequence[int] = ()) -> list[Socket]:
-    """Through netlink the kernel looks at the sockets in these states only, however many others there are.
+def _listed(kind: _Kind, states: Sequence[int]) -> list[Socket]:
+    """The sockets in these states, from whichever of the two the kernel has."""
+    try:
+        return _ask(kind, states)
+    except NetlinkError:
+        return _read(kind, states)
 
-    :param states: without any, the one in which they wait.
-    """
+
+def _ask(kind: _Kind, states: Sequence[int]) -> list[Socket]:
+    """Through netlink the kernel looks at the sockets in these states only, however many others there are."""
     found: list[Socket] = []
     size = 4 if kind.family == socket.AF_INET else 16
     with Netlink(NETLINK_SOCK_DIAG, "list the sockets that wait") as netlink:
-        wanted = sum(1 << state for state in states or (kind.waiting,))
-        request = REQUEST.pack(kind.family, kind.number, 0, wanted)
+        request = REQUEST.pack(kind.family, kind.number, 0, sum(1 << state for state in states))
         for data, start, _end in netlink.dump(SOCK_DIAG_BY_FAMILY, request):
             port, packed = OWN_END.unpack_from(data, start)
             address = str(ipaddress.ip_address(packed[:size]))
@@ -99,13 +91,13 @@ def _ask(kind: _Kind, states: Sequence[int] = ()) -> list[Socket]:
     return found
 
 
-def _read(kind: _Kind, states: Sequence[int] = ()) -> list[Socket]:
+def _read(kind: _Kind, states: Sequence[int]) -> list[Socket]:
     """The same from the tables that every kernel has."""
     found: list[Socket] = []
     text = (read_bytes(f"/proc/thread-self/net/{kind.table}") or b"").decode("ascii", "replace")
     for line in text.split("\n")[1:]:
         fields = line.split(None, 10)
-        if len(fields) >= 10 and int(fields[3], 16) in (states or (kind.waiting,)):
+        if len(fields) >= 10 and int(fields[3], 16) in states:
             address, _colon, port = fields[1].partition(":")
             found.append(Socket(kind.protocol, _address(address), int(port, 16), int(fields[9])))
     return found
