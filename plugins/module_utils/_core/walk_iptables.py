@@ -23,26 +23,13 @@ from . import text_iptables as text
 from .explain import Packet, State, Trace
 from .text_iptables import Rules
 
-ACCEPT = "accept"
 MASQUERADE = "masquerade"
 TRANSLATED = "translated"
 # Fell off the end of a chain, or returned.
 PASSED = ""
 
-_SIMPLE = (
-    "-s",
-    "-d",
-    "-p",
-    "-i",
-    "-o",
-    "--match-set",
-    "--dport",
-    "--dst-type",
-    "--src-type",
-    "--probability",
-    "--mark",
-    "--ctstate",
-)
+_COMMON = ("-s", "-d", "-p", "-i", "--dport", "--dst-type", "--src-type", "--probability", "--mark", "--ctstate")
+_WITH_ARGUMENT = (*_COMMON, "-o", "--match-set")
 # Tests without an argument.
 _BARE = ("--ipvs",)
 # What says nothing by itself, with the number of its arguments.
@@ -51,6 +38,8 @@ _BACKEND = re.compile(r"\[?([0-9a-f:.]+?)\]?:(\d+)\Z")
 
 
 class Test(NamedTuple):
+    """What a rule asks of the packet: the option, its argument, and whether the opposite has to hold."""
+
     name: str
     argument: str
     negated: bool
@@ -70,6 +59,7 @@ class Rule(NamedTuple):
 
 @lru_cache(maxsize=50_000)
 def parse(rule: str) -> Rule:
+    """A rule as ``iptables -S`` shows it, without its chain."""
     words = shlex.split(rule)
     tests: list[Test] = []
     target, argument, goto, remembers, clear, negated = "", "", False, 0, True, False
@@ -86,7 +76,7 @@ def parse(rule: str) -> Rule:
             target, goto = following, word == "-g"
             argument = words[place + 1] if place + 1 < len(words) else ""
             break
-        if word in _SIMPLE:
+        if word in _WITH_ARGUMENT:
             tests.append(Test(word, following, negated))
             place += word == "--match-set"  # it says of the packet's parts which one is looked for, too
         elif word in _BARE:
@@ -116,7 +106,7 @@ class Walk:
     """One packet on its way. A mode says where its chains are, and what its own rules have besides."""
 
     # What is understood.
-    tests = frozenset(_SIMPLE) - {"-o", "--match-set"} | {"--bytecode"}
+    tests = frozenset((*_COMMON, "--bytecode"))
     targets = frozenset(("ACCEPT", "DROP", "REJECT", "RETURN", "MARK", "DNAT", "MASQUERADE"))
 
     def __init__(self, packet: Packet) -> None:
