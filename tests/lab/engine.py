@@ -11,9 +11,9 @@ stores in memory, and is gone with its first process, containers and mounts incl
 from __future__ import annotations
 
 import shutil
-import time
 
 from lab.claim import Claim, LabError, sh
+from lab.waiting import wait_until
 
 # It would write to /etc/docker and /run/docker as well.
 SCRIPT = """
@@ -45,9 +45,11 @@ class Engine(Claim):
         store = self.directory / "store"
         store.mkdir()
         process = self.spawn("dockerd", "unshare", *SPACES, "sh", "-c", SCRIPT, "sh", store, self.host, self.prefix)
-        deadline = time.monotonic() + seconds
-        while sh("docker", "--host", self.host, "info", check=False).returncode:
-            if process.poll() is not None or time.monotonic() > deadline:
-                said = (self.directory / "dockerd.log").read_text(errors="replace").strip().split("\n")
-                raise LabError(f"dockerd does not run here: {said[-1]}")
-            time.sleep(0.1)
+
+        def answers() -> bool:
+            return not sh("docker", "--host", self.host, "info", check=False).returncode
+
+        wait_until(lambda: process.poll() is not None or answers(), "an answer of dockerd", seconds)
+        if process.poll() is not None:
+            said = (self.directory / "dockerd.log").read_text(errors="replace").strip().split("\n")
+            raise LabError(f"dockerd does not run here: {said[-1]}")
