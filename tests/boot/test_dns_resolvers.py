@@ -72,9 +72,10 @@ class Resolving:
     def files(self) -> dict[str, str]:
         """Every file of the machine that the role could have touched, and what is in it."""
         found = {}
+        root = self.node.path("/")
         for top in ("/etc", "/usr/local", "/var/lib"):
             for path in sorted(self.node.path(top).rglob("*")):
-                name = "/" + str(path).split("/root/", 1)[1]
+                name = f"/{path.relative_to(root)}"
                 if OTHERS.fullmatch(name):
                     continue
                 if path.is_symlink():
