@@ -19,7 +19,8 @@ from ._explaining import explanation
 from ._modes import MAKERS
 from ._node import files
 from ._node.runner import Runner
-from ._runner import MOST_NAMED, Inspection, Request, inspect
+from ._outcome import MOST_NAMED
+from ._runner import Inspection, Request, inspect
 from ._services import last_run, settings
 
 ARGUMENTS: dict[str, Any] = {

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from . import _watch_iptables
 from ._core import iptables, iptables_live, text_iptables
 from ._core.errors import ToolError
 from ._core.iptables import IptablesCompiler
@@ -21,8 +22,8 @@ from ._core.passes import Changes, Program
 from ._core.settings import Settings
 from ._core.text_iptables import Change
 from ._mode import ModeDefaults, Step
-from ._node import generation
-from ._node.iptables_tool import LEGACY, NFT, IptablesTool, detect, loaded_tables
+from ._node.iptables_tool import IptablesTool, detect
+from ._node.legacy_tables import LEGACY, loaded_tables
 from ._node.runner import MissingToolError, Runner
 
 _LINE = re.compile(r"line:? (\d+)")
@@ -47,15 +48,12 @@ class IptablesMode(ModeDefaults):
         self.variant = self.iptables_variant = variant
         self.warnings = []
         if leftover:
-            self.warnings.append(
-                f"iptables-{leftover} still holds rules of this collection, from when the node used that variant:"
-                f" remove them with state absent and variant {leftover}."
-            )
+            self.warnings.append(_watch_iptables.leftover(leftover))
         self.tools = {family: IptablesTool(run, family, variant) for family in settings.view.families}
 
     def token(self) -> str:
-        """iptables-nft moves the generation of nftables; iptables-legacy has nothing like it."""
-        return generation.token() if self.variant == NFT else ""
+        """The generation of nftables, which iptables-nft moves."""
+        return _watch_iptables.token(self.variant)
 
     def read(self) -> Program:
         """Our chains, and our jumps in the built-in ones."""

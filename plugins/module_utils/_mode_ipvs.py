@@ -34,10 +34,11 @@ from ._core.text_iptables import Change
 from ._mode import ModeDefaults, Step
 from ._node import ipvs_preflight, service_addresses
 from ._node.ipset_tool import IpsetTool
-from ._node.iptables_tool import LEGACY, IptablesTool, detect, loaded_tables
+from ._node.iptables_tool import IptablesTool, detect
 from ._node.ipvs import Ipvs, OperationError
 from ._node.ipvs_drain_state import DrainState, now
 from ._node.ipvs_retire import carry_out
+from ._node.legacy_tables import LEGACY, loaded_tables
 from ._node.runner import Runner
 
 FRAME = ("sets", "chain")

@@ -23,8 +23,11 @@ from ._node.holds import NOT_CONFIRMED, Hold, Waiting
 from ._node.kept_states import State
 from ._node.lock import Lock
 from ._node.runner import Runner
-from ._runner import MODES, Outcome, Request
-from ._services import Makers, completed, make_absent, make_present, request
+from ._options import completed
+from ._outcome import Outcome
+from ._runner import Request
+from ._services import Makers, make_absent, make_present, request
+from ._state_files import MODES, applied_path
 
 
 class WaitsError(ServicenetError):
@@ -141,7 +144,7 @@ def _guarded(
     old = kept_states.in_force(state_dir, [new.mode, *MODES])
     moves = not new.same(old)
     if moves and old is not None:
-        kept_states.keep(state_dir, old, f"{state_dir}/{old.mode}.jsonl.gz", time.time())
+        kept_states.keep(state_dir, old, applied_path(state_dir, old.mode), time.time())
     change = None
     if moves and params["confirm_seconds"] > 0:
         change = _begin(asked, new, old, params, makers, run)

@@ -18,9 +18,11 @@ from ._node import holds, kept_states
 from ._node.holds import ROLLED_BACK, Hold
 from ._node.kept_states import PREVIOUS, State
 from ._node.runner import Runner
+from ._options import completed
+from ._outcome import Outcome
 from ._programming import hold_on, params_of, settle
-from ._runner import MODES, Outcome
-from ._services import completed, make_absent, request
+from ._services import make_absent, request
+from ._state_files import MODES
 
 ARGUMENTS: dict[str, Any] = {
     "state": {"type": "str", "choices": ["held", "released"], "default": "held"},

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
+from . import _state_files as state_files
 from ._core import changes as describing
 from ._core import passes, snapshot, stale_flows
 from ._core.errors import NetlinkError, PreflightError, ServicenetError, SnapshotError, ToolError
@@ -32,12 +33,9 @@ from ._mode import Mode, Step
 from ._node import addresses, conntrack, files, sysctl
 from ._node.lock import Lock
 from ._node.runner import MissingToolError
+from ._outcome import MOST_NAMED, Outcome
+from ._state_files import MODES
 
-# The layout of the state file; another number makes a full pass.
-RECORD = 1
-MODES = ("iptables", "nftables", "ipvs", "userspace")
-# A result stays small, whatever the cluster.
-MOST_NAMED = 100
 # How long endpoints that are gone have to answer the datagrams that they were sent before.
 ANSWER_SECONDS = 0.1
 
@@ -73,11 +71,7 @@ class Request(NamedTuple):
     @property
     def record_path(self) -> str:
         """The state file."""
-        return self.record_of(self.name)
-
-    def record_of(self, name: str) -> str:
-        """The state file of a mode."""
-        return os.path.join(self.state_dir, f"{name}.json")
+        return state_files.record_path(self.state_dir, self.name)
 
     @property
     def sysctls_path(self) -> str:
@@ -87,19 +81,7 @@ class Request(NamedTuple):
     @property
     def applied_path(self) -> str:
         """The snapshot that was applied last."""
-        return os.path.join(self.state_dir, f"{self.name}.jsonl.gz")
-
-
-class Outcome(NamedTuple):
-    """``before`` and ``after``: lines for people, only those that differ. ``drift``: service ports whose rules were not
-    as this collection had left them. ``facts``: counts and digests for the result."""
-
-    changed: bool
-    before: list[str]
-    after: list[str]
-    drift: list[str]
-    warnings: list[str]
-    facts: dict[str, Any]
+        return state_files.applied_path(self.state_dir, self.name)
 
 
 class _Plan(NamedTuple):
@@ -169,7 +151,8 @@ def absent(request: Request, mode: Mode) -> Outcome:
     before = _NO_SERVICES if old is None else resolve(old.services()[0], request.settings(old).view)
     lines = describing.describe(before) or [f"{len(changes)} chains, maps or sets"]
     # The kernel settings serve all modes: the last one to go puts them back.
-    last = not any(files.read_bytes(request.record_of(name)) for name in MODES if name != request.name)
+    others = (state_files.record_path(request.state_dir, name) for name in MODES if name != request.name)
+    last = not any(map(files.read_bytes, others))
     sysctls = sysctl.Settings(request.sysctls_path)
     remembered = sysctls.remembered() if last else []
     lines = (lines if changes else []) + [f"{entry.name} = {entry.new}" for entry in remembered]
@@ -405,15 +388,8 @@ def _read_record(request: Request) -> tuple[dict[str, Any], list[str]]:
 def _record_of(
     request: Request, mode: Mode, settings: Settings, applied: Snapshot, token: Any, holds: Any
 ) -> dict[str, Any]:
-    return {
-        "record": RECORD,
-        "options": request.options,
-        "compiler": mode.compiler.version,
-        "settings": settings.digest,
-        "snapshot": applied.digest,
-        "token": token,
-        "holds": holds,
-    }
+    version = mode.compiler.version
+    return state_files.record(request.options, version, settings.recorded(), applied.digest, token, holds)
 
 
 def _applied(request: Request) -> Snapshot | None:

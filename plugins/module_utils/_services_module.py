@@ -10,32 +10,42 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import gc
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ._core.errors import ServicenetError
 from ._module import finish, runner_of
 from ._node.runner import Runner
-from ._programming import confirm, program, told
-from ._runner import MOST_NAMED, Outcome
-from ._services import ARGUMENTS, MakeMode, lacks_snapshot
+from ._options import ARGUMENTS
+from ._outcome import MOST_NAMED, Outcome
+from ._unchanged import unchanged
+from ._watch import Look
+
+if TYPE_CHECKING:
+    from ._services import MakeMode
 
 
-def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[dict[str, Any]], MakeMode]) -> None:
+def run_module(
+    name: str,
+    own_arguments: dict[str, Any],
+    make_mode: Callable[[dict[str, Any]], MakeMode],
+    look: Look | None = None,
+) -> None:
     """The whole of a *_services module.
 
-    :param make_mode: from the options to a function that makes the mode from settings and a command runner.
+    :param make_mode: from the options to a function that makes the mode from settings and a command runner. It imports
+        the mode late, since most runs find nothing to do.
+    :param look: tells without the mode's own code that nobody touched what it left; not every mode can.
     """
     # The process is short and keeps all that it makes: looking for garbage costs a quarter of the time of a first run.
     # What is frozen in the end is not looked at when Python ends either.
     gc.disable()
     module = AnsibleModule({**ARGUMENTS, **own_arguments}, supports_check_mode=True)
-    params = module.params
-    if lacks_snapshot(params):
-        module.exit_json(changed=False, mode=name, drift=[], snapshot_wanted=True)
+    run = runner_of(module)
     try:
-        outcome = program(name, params, {name: make_mode}, runner_of(module), module.check_mode)
+        found = unchanged(name, module.params, look, run) if look is not None else None
+        outcome = _programmed(module, name, make_mode, run) if found is None else found
     except ServicenetError as error:
         module.fail_json(msg=str(error))
     result: dict[str, Any] = {
@@ -49,52 +59,12 @@ def run_module(name: str, own_arguments: dict[str, Any], make_mode: Callable[[di
     finish(module, result, f"service rules ({name})", outcome.before, outcome.after, outcome.warnings)
 
 
-def run_info_module(arguments: dict[str, Any], tell: Callable[[dict[str, Any], Runner], dict[str, Any]]) -> None:
-    """The whole of service_rules_info.
+def _programmed(
+    module: AnsibleModule, name: str, make_mode: Callable[[dict[str, Any]], MakeMode], run: Runner
+) -> Outcome:
+    from ._programming import program  # noqa: PLC0415 - most runs find nothing to do
+    from ._services import lacks_snapshot  # noqa: PLC0415 - the same
 
-    :param tell: handed in, since it brings the code of all modes.
-    """
-    gc.disable()
-    module = AnsibleModule(arguments, supports_check_mode=True)
-    try:
-        found = tell(module.params, runner_of(module))
-        module.exit_json(changed=False, **found, **told(module.params["state_dir"]))
-    except ServicenetError as error:
-        module.fail_json(msg=str(error))
-
-
-def run_rollback_module(
-    arguments: dict[str, Any], roll_back: Callable[[dict[str, Any], Runner, bool], Outcome]
-) -> None:
-    """The whole of service_rollback.
-
-    :param roll_back: handed in, since it brings the code of all modes.
-    """
-    gc.disable()
-    module = AnsibleModule(arguments, supports_check_mode=True)
-    try:
-        outcome = roll_back(module.params, runner_of(module), module.check_mode)
-    except ServicenetError as error:
-        module.fail_json(msg=str(error))
-    held = outcome.facts.get("held", "")
-    result: dict[str, Any] = {
-        "changed": outcome.changed,
-        "held": held,
-        "mode": outcome.facts.get("mode", ""),
-        "digest": outcome.facts.get("digest", ""),
-        "drift": outcome.drift[:MOST_NAMED],
-    }
-    warnings = [warning for warning in outcome.warnings if warning != held]
-    finish(module, result, "service rules", outcome.before, outcome.after, warnings)
-
-
-def run_confirm_module() -> None:
-    """The whole of service_confirm."""
-    places = {option: ARGUMENTS[option] for option in ("state_dir", "run_dir", "lock_timeout")}
-    token = {"type": "str", "required": True, "no_log": False}
-    module = AnsibleModule({"token": token, **places}, supports_check_mode=True)
-    try:
-        changed = confirm(module.params, module.params["token"], module.check_mode)
-    except ServicenetError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(changed=changed, token=module.params["token"])
+    if lacks_snapshot(module.params):
+        module.exit_json(changed=False, mode=name, drift=[], snapshot_wanted=True)
+    return program(name, module.params, {name: make_mode}, run, module.check_mode)

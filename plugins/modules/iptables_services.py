@@ -106,8 +106,10 @@ transactions:
   returned: O(state=present)
 """
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._mode_iptables import make_mode
+from typing import Any
+
 from ansible_collections.kubenode.servicenet.plugins.module_utils._services_module import run_module
+from ansible_collections.kubenode.servicenet.plugins.module_utils._watch_iptables import look
 
 ARGUMENTS = {
     "variant": {"type": "str", "choices": ["auto", "legacy", "nft"], "default": "auto"},
@@ -115,8 +117,15 @@ ARGUMENTS = {
 }
 
 
+def make_mode(params: dict[str, Any]) -> Any:
+    """Brings the code of the mode, once there is something to do."""
+    from ansible_collections.kubenode.servicenet.plugins.module_utils import _mode_iptables  # noqa: PLC0415
+
+    return _mode_iptables.make_mode(params)
+
+
 def main() -> None:
-    run_module("iptables", ARGUMENTS, make_mode)
+    run_module("iptables", ARGUMENTS, make_mode, look)
 
 
 if __name__ == "__main__":

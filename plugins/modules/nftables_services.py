@@ -101,12 +101,21 @@ transactions:
   returned: O(state=present)
 """
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._mode_nftables import make_mode
+from typing import Any
+
 from ansible_collections.kubenode.servicenet.plugins.module_utils._services_module import run_module
+from ansible_collections.kubenode.servicenet.plugins.module_utils._watch import nftables as look
+
+
+def make_mode(params: dict[str, Any]) -> Any:
+    """Brings the code of the mode, once there is something to do."""
+    from ansible_collections.kubenode.servicenet.plugins.module_utils import _mode_nftables  # noqa: PLC0415
+
+    return _mode_nftables.make_mode(params)
 
 
 def main() -> None:
-    run_module("nftables", {}, make_mode)
+    run_module("nftables", {}, make_mode, look)
 
 
 if __name__ == "__main__":

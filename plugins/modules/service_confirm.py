@@ -70,7 +70,7 @@ token:
   returned: success
 """
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._services_module import run_confirm_module
+from ansible_collections.kubenode.servicenet.plugins.module_utils._state_modules import run_confirm_module
 
 
 def main() -> None:

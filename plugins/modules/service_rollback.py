@@ -102,7 +102,7 @@ drift:
 """
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._rolling_back import ARGUMENTS, roll_back
-from ansible_collections.kubenode.servicenet.plugins.module_utils._services_module import run_rollback_module
+from ansible_collections.kubenode.servicenet.plugins.module_utils._state_modules import run_rollback_module
 
 
 def main() -> None:

@@ -237,7 +237,7 @@ explanation:
 """
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._inspecting import ARGUMENTS, info
-from ansible_collections.kubenode.servicenet.plugins.module_utils._services_module import run_info_module
+from ansible_collections.kubenode.servicenet.plugins.module_utils._state_modules import run_info_module
 
 
 def main() -> None:

@@ -33,13 +33,13 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.table im
     Target,
 )
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node import addresses, listeners, others, sysctl
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node.iptables_tool import VARIANTS
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node.preflight_facts import (
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node.iptables_features import (
     FEATURES,
     SET_FEATURES,
-    gather,
     probe,
 )
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node.iptables_tool import VARIANTS
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node.preflight_facts import gather
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.sysctl import Settings
 
 __all__ = ["namespace"]

@@ -111,6 +111,17 @@ def test_a_second_run_opens_no_file_for_writing(node: ServicesNode) -> None:
     assert written == []
 
 
+def test_a_second_run_says_the_same_whichever_way_it_takes(node: ServicesNode) -> None:
+    node.give(*ALL)
+    node.run()
+    short = node.run(_ansible_diff=True)
+    # Whoever looks for what a kube-proxy left has to have all of the code at hand.
+    long = node.run(_ansible_diff=True, remove_kube_proxy=True)
+    for said in (short, long):
+        del said["invocation"]
+    assert short == long
+
+
 def test_a_change_of_somebody_else_costs_a_look_and_nothing_more(node: ServicesNode) -> None:
     node.give(*ALL)
     node.run()

@@ -23,7 +23,7 @@ UTILS = (*COLLECTION, "plugins", "module_utils")
 MODULES = (*COLLECTION, "plugins", "modules")
 LAYERS = ("_core", "_node", "_cluster")
 ON_THE_CONTROLLER = ("cluster_snapshot", "endpoint_slices")
-FOR_MODULES = ("_module", "_services_module", "_dns_modules")
+FOR_MODULES = ("_module", "_services_module", "_state_modules", "_dns_modules")
 MODES = ("iptables", "nftables", "ipvs", "userspace")
 # A mode whose rules are another one's, with proxies as the only endpoints.
 BUILT_ON = {"userspace": {"nftables"}}

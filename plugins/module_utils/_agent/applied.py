@@ -20,7 +20,8 @@ from .._core.resolve import resolve
 from .._core.table import DROP, HealthCheck
 from .._modes import MAKERS
 from .._node import addresses, files
-from .._services import completed, last_run, settings
+from .._options import completed
+from .._services import last_run, settings
 
 
 class Applied(NamedTuple):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, Mapping
 
 from .._node import files
-from .._runner import Outcome
+from .._outcome import Outcome
 
 OK = "ok"
 FAILED = "failed"

@@ -20,10 +20,11 @@ from .._modes import MAKERS
 from .._node import files, holds
 from .._node.lock import Lock
 from .._node.runner import Runner
+from .._options import completed
+from .._outcome import Outcome
 from .._programming import WaitsError, confirm, program, settle, told
 from .._rolling_back import ARGUMENTS, roll_back
-from .._runner import Outcome
-from .._services import completed, last_run
+from .._services import last_run
 from . import outcome as outcomes
 from . import source
 from .config import Config

@@ -28,6 +28,7 @@ from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 
 from . import text_iptables as text
+from . import versions
 from .passes import Program
 from .settings import Settings
 from .table import BALANCE, CLUSTER_IP, DROP, LOAD_BALANCER, REJECT, Backend, Frontend, PortRules, Target
@@ -97,7 +98,7 @@ def is_leaf(name: str) -> bool:
 class IptablesCompiler:
     """Compiles to chains: container -> its rules. Implements ``passes.Compiler``."""
 
-    version = 1
+    version = versions.IPTABLES
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

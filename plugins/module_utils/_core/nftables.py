@@ -31,11 +31,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from . import text_nftables as text
+from . import versions
 from .passes import Program
 from .settings import Settings
 from .table import BALANCE, CLUSTER_IP, DROP, NODE_PORT, REJECT, Frontend, PortRules, Target
-
-VERSION = 1
 
 # How a balancing chain marks packets for masquerading.
 INTERNAL = "internal"  # of a ClusterIP: with masquerade_all, or if the source is no local Pod
@@ -68,7 +67,7 @@ class Chain(NamedTuple):
 class NftablesCompiler:
     """Compiles to elements. Implements ``passes.Compiler``."""
 
-    version = VERSION
+    version = versions.NFTABLES
     collections = text.COLLECTIONS
     masquerades = True
 

@@ -12,17 +12,12 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import values
+from .detect_local import BRIDGE_INTERFACE, INTERFACE_NAME_PREFIX, NO_DETECTOR, NODE_CIDR
 from .errors import OptionError
 from .resolve import NodeView
-
-CLUSTER_CIDR = "ClusterCIDR"
-NODE_CIDR = "NodeCIDR"
-BRIDGE_INTERFACE = "BridgeInterface"
-INTERFACE_NAME_PREFIX = "InterfaceNamePrefix"
-NO_DETECTOR = "none"
 
 PRIMARY = "primary"
 
@@ -64,6 +59,16 @@ class Settings(NamedTuple):
     def digest(self) -> str:
         """Changes whenever a setting does: what was compiled before counts no more."""
         return hashlib.sha256(repr(tuple(self)).encode()).hexdigest()
+
+    def recorded(self) -> dict[str, Any]:
+        """What the state file of a mode keeps: the digest, and what preflight goes by, as plain data."""
+        return {
+            "digest": self.digest,
+            "node_name": self.view.name,
+            "families": list(self.view.families),
+            "serves_loopback": self.serves_loopback(),
+            "pod_cidrs": list(self.detector.cidrs),
+        }
 
     def node_port_cidrs(self, family: int) -> tuple[str, ...]:
         """The CIDRs of this family whose addresses serve node ports. () is every local address: the default and, as in

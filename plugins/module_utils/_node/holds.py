@@ -11,11 +11,11 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any, NamedTuple
 
 from . import files
+from .hold_files import hold_path, waiting_path
 from .kept_states import SHOWN, State
 
 ROLLED_BACK = "rolled back"
@@ -63,16 +63,6 @@ class Waiting(NamedTuple):
     seconds: int
     hold_seconds: int
     back: dict[str, Any]
-
-
-def hold_path(state_dir: str) -> str:
-    """The file of the hold."""
-    return os.path.join(state_dir, "hold.json")
-
-
-def waiting_path(state_dir: str) -> str:
-    """The file of the change that waits."""
-    return os.path.join(state_dir, "confirm.json")
 
 
 def held(state_dir: str) -> Hold | None:

@@ -17,14 +17,11 @@ from typing import Iterable, NamedTuple, Sequence
 
 from .._core.errors import OptionError, ToolError
 from .addresses import has_ipv6
-from .files import read_bytes
+from .legacy_tables import LEGACY, PREFIXES, loaded_tables
 from .runner import MissingToolError, Runner, Which, checked, which
 
-LEGACY = "legacy"
 NFT = "nft"
 VARIANTS = (LEGACY, NFT)
-PREFIXES = {4: "iptables", 6: "ip6tables"}
-LOADED_TABLES = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
 
 OURS = "SERVICENET"
 WAIT_SECONDS = 10
@@ -221,11 +218,6 @@ class IptablesTool:
         if located is None:
             raise MissingToolError(f"{PREFIXES[self.family]}-{self.variant}", PACKAGE_HINT)
         return located
-
-
-def loaded_tables(family: int) -> Sequence[str]:
-    """The legacy tables that this network namespace has."""
-    return (read_bytes(LOADED_TABLES[family]) or b"").decode("ascii", "replace").split()
 
 
 def _is_ours(chain: str, rule: str) -> bool:

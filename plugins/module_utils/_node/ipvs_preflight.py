@@ -21,7 +21,7 @@ from .._core.errors import NetlinkError, ToolError
 from .._core.ipvs import SETS
 from .._core.ipvs_rules import ADDRESS_TYPE
 from .._core.preflight_settings import VS_CONNTRACK
-from . import preflight_facts, sysctl
+from . import iptables_features, preflight_facts, sysctl
 from .ipset_tool import IpsetTool
 from .iptables_tool import IptablesTool
 from .ipvs import Ipvs
@@ -127,7 +127,7 @@ def _sets(run: Runner, family: int, variant: str, find: Which) -> list[str]:
             for module in ("ip_set", *map(_module, SET_TYPES)):
                 run(["modprobe", module])
             missing = [_module(kind) for kind in SET_TYPES if not _made(tool, family, [kind])]
-        return missing or preflight_facts.lacking(rules, preflight_facts.SET_FEATURES)
+        return missing or iptables_features.lacking(rules, iptables_features.SET_FEATURES)
     finally:
         for kind in SET_TYPES:
             if _module(kind) not in missing:
@@ -135,7 +135,7 @@ def _sets(run: Runner, family: int, variant: str, find: Which) -> list[str]:
 
 
 def _name(kind: str, family: int) -> str:
-    return preflight_facts.PROBE_SET.format(kind=kind.split(":")[1].replace(",", ""), family=family)
+    return iptables_features.PROBE_SET.format(kind=kind.split(":")[1].replace(",", ""), family=family)
 
 
 def _made(tool: IpsetTool, family: int, kinds: Iterable[str]) -> bool:

@@ -12,11 +12,10 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
-import json
 import os
-import zlib
 from typing import Any, Iterable, NamedTuple
 
+from .._core import snapshot_header
 from .._core.errors import OptionError, ServicenetError
 from . import files
 
@@ -25,7 +24,6 @@ PREVIOUS = "previous"
 # A digest is told apart from others by its beginning.
 SHOWN = 12
 LEAST_GIVEN = 6
-_HEADER_BYTES = 4096
 
 
 class State(NamedTuple):
@@ -101,7 +99,7 @@ def keep(state_dir: str, state: State, applied_path: str, now: float) -> None:
     """
     directory = os.path.join(state_dir, DIRECTORY)
     target = snapshot_path(state_dir, state.digest)
-    header = _header(target if os.path.exists(target) else applied_path)
+    header = snapshot_header.of(files.read_bytes(target if os.path.exists(target) else applied_path) or b"")
     if header.get("digest") != state.digest:
         return  # a run that was killed left another one there
     try:
@@ -154,13 +152,3 @@ def _numbers(state_dir: str) -> list[int]:
 
 def _path(state_dir: str, number: int) -> str:
     return os.path.join(state_dir, DIRECTORY, f"{number:06}.json")
-
-
-def _header(path: str) -> dict[str, Any]:
-    """The header of a snapshot file; {} if there is none."""
-    try:
-        line = zlib.decompressobj(31).decompress(files.read_bytes(path) or b"", _HEADER_BYTES).partition(b"\n")[0]
-        header = json.loads(line)
-    except (zlib.error, ValueError):
-        return {}
-    return header if isinstance(header, dict) else {}

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from .._core import text_iptables
 from .._core.errors import ServicenetError
-from .iptables_tool import LEGACY, PREFIXES, VARIANTS, IptablesTool, SavedTable, loaded_tables
+from .iptables_tool import VARIANTS, IptablesTool, SavedTable
+from .legacy_tables import LEGACY, PREFIXES, loaded_tables
 from .nft_tool import NftTool
 from .others import KUBE_PROXY, OUR_FAMILIES, kube_proxy_processes, nft_chains, nft_tables
 from .runner import Runner

@@ -17,7 +17,7 @@ from typing import Iterable, NamedTuple, Sequence
 
 from .._core.errors import NetlinkError
 from .._core.preflight_model import Interface
-from .iptables_tool import LEGACY, PREFIXES, loaded_tables, programs
+from .legacy_tables import LEGACY, PREFIXES, loaded_tables
 from .netlink import NETLINK_NETFILTER, Netlink, attributes, nfgenmsg
 from .processes import command, processes
 from .runner import Runner, Which, which
@@ -151,6 +151,8 @@ def _legacy_chain(run: Runner, family: int, table: str, chain: str, find: Which)
     """A chain as iptables-legacy shows it, or "". A table that isn't loaded is not asked for: that would load it."""
     if table not in loaded_tables(family):
         return ""
+    from .iptables_tool import programs  # noqa: PLC0415 - most nodes have no such table, and never need it
+
     located = programs(family, LEGACY, run, find)
     if located is None:
         return ""

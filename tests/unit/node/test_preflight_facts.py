@@ -10,7 +10,7 @@ import pytest
 from unit.node.fakes import Answer, FakeRunner, found_in
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node import others, preflight_facts
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node.preflight_facts import FEATURES, probe
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node.iptables_features import FEATURES, probe
 
 TOOLS = ["iptables-nft", "iptables-nft-save", "iptables-nft-restore"]
 
