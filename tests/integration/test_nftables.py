@@ -244,10 +244,11 @@ def test_packets_follow_each_change(node: Node, family: int) -> None:
                     ask(client(family, 1), VIP[family])
 
 
-def test_shrinking_takes_two_transactions_and_growing_one(node: Node) -> None:
+def test_shrinking_takes_two_transactions_and_growing_or_removing_one(node: Node) -> None:
     node.program(service("web", VIP[4], [1]))
     assert node.program(service("web", VIP[4], [1, 2, 3])).facts["transactions"] == 1
     assert node.program(service("web", VIP[4], [2])).facts["transactions"] == 2
+    assert node.program(service("other", "10.96.0.9", [1])).facts["transactions"] == 1
 
 
 def test_check_mode_changes_nothing_and_tells_the_same(node: Node) -> None:

@@ -5,7 +5,8 @@
 """From changed containers to transactions for nft: only the elements that differ.
 
 A packet that is under way when a transaction commits may look up the chain before and the endpoint after it. So nothing
-that an old chain can pick goes in the transaction that takes the chain's last element away, but in a later one.
+that an old chain can pick goes in the transaction that takes the chain's last element away, but in a later one: unless
+its frontend serves nobody any more, whose last packets may as well be dropped.
 
 This module util is private to the collection: nothing outside kubenode.servicenet may import it.
 """
@@ -166,7 +167,7 @@ class _Half:
         ]
 
     def forth(self) -> list[str]:
-        """Everything new, and what is replaced; what only goes goes now, unless an endpoint."""
+        """Everything new, and what is replaced; what only goes goes now, but for what ``_waits``."""
         if self.gone:
             return [f"delete table {text.table(self.family)}"]
         lines = []
@@ -234,8 +235,8 @@ class _Half:
             return []
         lines = []
         for kind in text.ENDPOINTS:
-            changes = self.elements.get(kind, {}).values()
-            lines += text.elements("add", self.family, kind, [old for old, new in changes if old and new is None])
+            taken = (self.elements[kind][key][0] for key in self._keys(kind, late=True))
+            lines += text.elements("add", self.family, kind, [old for old in taken if old is not None])
         return lines
 
     def forgotten(self) -> list[str]:
@@ -316,8 +317,7 @@ class _Half:
                 add = [new for _old, new in changes.values() if new is not None]
                 delete = [] if self.rebuilt else self._keys(kind, late=False)
             else:
-                kept = kind in text.ENDPOINTS
-                add = [old for old, new in changes.values() if old is not None and not (kept and new is None)]
+                add = [old for key, (old, _new) in changes.items() if old is not None and not self._waits(kind, key)]
                 delete = [key for key, (_old, new) in changes.items() if new is not None]
             deleted += text.elements("delete", self.family, kind, delete)
             lines += text.elements("add", self.family, kind, add)
@@ -325,9 +325,18 @@ class _Half:
 
     def _keys(self, kind: str, late: bool) -> list[str]:
         """The keys of elements to delete, in the later transaction or in the one before."""
-        waits = kind in text.ENDPOINTS
-        return [
-            key
-            for key, (old, new) in self.elements.get(kind, {}).items()
-            if old is not None and (waits and new is None) == late
-        ]
+        changes = self.elements.get(kind, {})
+        return [key for key, (old, _new) in changes.items() if old is not None and self._waits(kind, key) == late]
+
+    def _waits(self, kind: str, key: str) -> bool:
+        """Is this an endpoint that only goes, and may somebody be sent to another one of its frontend meanwhile?"""
+        if kind not in text.ENDPOINTS or self.elements[kind][key][1] is not None:
+            return False
+        before, _kind, protocol = kind.rpartition("endpoint_")
+        *frontend, port, _index = key.split(" . ")
+        named = " . ".join([*frontend, text.NUMBERS[protocol.upper()], port])
+        serving = "nodeport" if "nodeport" in before else "service"
+        # What has no endpoints of its own for the outside is served by the others.
+        kinds = [serving, f"outside_{serving}"] if before.startswith("outside_") else [serving]
+        changes = [self.elements.get(one, {}).get(named) for one in kinds]
+        return not all(change is not None and _GOTO not in (change[1] or "") for change in changes)

@@ -158,6 +158,20 @@ class Model:
                         found += self._missing(table, kind, key, int(verdict.rpartition("_")[2]))
         return found
 
+    def torn(self, before: dict[str, Table]) -> list[str]:
+        """Indices that a packet under way may pick by what it looked up ``before``, and that no endpoint has any more,
+        of frontends that still serve somebody: such a connection would be lost."""
+        found = []
+        for family, table in before.items():
+            now = self.tables.get(family, Table(""))
+            for kind in ("service", "nodeport", "outside_service", "outside_nodeport"):
+                for key, verdict in table.collections.get(kind, {}).items():
+                    ways = {kind, kind.replace("outside_", "")}
+                    served = any(now.collections.get(way, {}).get(key, "").startswith("goto ") for way in ways)
+                    if served and verdict.startswith("goto "):
+                        found += self._missing(now, kind, key, int(verdict.rpartition("_")[2]))
+        return found
+
     @staticmethod
     def _missing(table: Table, kind: str, key: str, count: int) -> list[str]:
         *address, number, port = key.split(" . ")
@@ -180,8 +194,10 @@ def difference(old: Program, new: Program) -> Changes:
 def apply(model: Model, target: Program, compiler: NftablesCompiler = COMPILER) -> None:
     for transaction in subject.transactions(compiler, difference(model.read(compiler), target)):
         if not subject.deeds(transaction.text)[1]:
+            before = copy.deepcopy(model.tables)
             model.commit(transaction.text)
             assert model.gaps() == []
+            assert model.torn(before) == []
 
 
 @settings(max_examples=20)
@@ -234,6 +250,28 @@ def test_shrinking_deletes_endpoints_only_when_nothing_points_at_them() -> None:
     assert "delete element ip servicenet service {\n10.96.0.1 . 6 . 80,\n}" in first.text
     assert "endpoint_tcp {\n10.96.0.1" not in first.text
     assert second.text == "delete element ip servicenet endpoint_tcp {\n10.96.0.1 . 80 . 1,\n10.96.0.1 . 80 . 2,\n}\n"
+
+
+def test_endpoints_for_the_outside_wait_as_long_as_others_serve_it() -> None:
+    own, common = service(1), service(1)
+    for made, policy in ((own, "Local"), (common, "Cluster")):
+        made[0]["spec"] |= {"externalIPs": ["198.18.0.9"], "externalTrafficPolicy": policy, "type": "LoadBalancer"}
+        made[1]["endpoints"][0]["nodeName"] = VIEW.name
+    first, second = subject.transactions(COMPILER, difference(wanted(own), wanted(common)))
+    assert "delete element ip servicenet outside_service {" in first.text
+    assert second.text == "delete element ip servicenet outside_endpoint_tcp {\n198.18.0.9 . 80 . 0,\n}\n"
+
+
+@pytest.mark.parametrize("left", [[], service(0)], ids=["the Service goes", "its last endpoint goes"])
+def test_what_serves_nobody_any_more_goes_with_its_endpoints_at_once(left: list[dict[str, Any]]) -> None:
+    before = wanted(service(3))
+    (only,) = subject.transactions(COMPILER, difference(before, wanted(left)))
+    model = Model()
+    apply(model, before)
+    model.commit(only.text)
+    assert model.read() == wanted(left)
+    model.commit(only.undo)
+    assert model.read() == before
 
 
 def test_a_first_program_that_is_too_big_is_loaded_in_parts_and_hooked_in_last(monkeypatch: pytest.MonkeyPatch) -> None:
