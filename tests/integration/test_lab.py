@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,27 @@ def test_unprogrammed_vip_is_silent_from_everywhere(lab: Lab) -> None:
     """So that whatever answers for a VIP later, rules made it do so."""
     for client in ("client", "node-a", "pod-b1"):
         assert set(lab.probe(client, "10.96.0.10", PLAIN, count=2, timeout=0.2).failures) == {"drop"}
+
+
+def test_code_of_archives_is_compiled_once(lab: Lab, tmp_path: Path) -> None:
+    """Whatever the archive is called, and anew for every content; what the node's Python starts knows nothing of it."""
+    program = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import thing
+print(thing.tell(), os.path.basename(os.path.dirname(thing.tell.__code__.co_filename)))
+print(*sorted({"PYTHONPATH", "SERVICENET_COMPILED"} & {*os.environ}))
+"""
+
+    def told(name: str, value: str) -> list[str]:
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("thing.py", f"def tell():\n    return {value!r}\n")
+        return sh(str(lab.node("node-a").python), "-c", program, str(tmp_path / name)).stdout.splitlines()
+
+    old, new = os.urandom(8).hex(), os.urandom(8).hex()
+    assert told("a.zip", old) == [f"{old} a.zip", ""]
+    assert told("b.zip", old) == [f"{old} a.zip", ""]
+    assert told("c.zip", new) == [f"{new} c.zip", ""]
 
 
 def test_nodes_share_no_files_processes_or_names(lab: Lab) -> None:

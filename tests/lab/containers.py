@@ -138,6 +138,10 @@ class ContainerNode(Node):
         enter = ["nsenter", "--target", str(self.holder), *(f"--{kind}" for kind in kinds), "--"]
         return [*enter, "setpriv", "--inh-caps=-all", f"--bounding-set={self._may}", "--"]
 
+    def compiled(self) -> Path | None:
+        """Where both can write."""
+        return self.exchange / "compiled" if super().compiled() else None
+
     def host_variables(self) -> dict[str, str]:
         """Ansible hands over its modules in a directory that both see."""
         return {"ansible_remote_tmp": str(self.exchange)}

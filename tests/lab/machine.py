@@ -71,6 +71,9 @@ class BootedNode(Node):
         kinds = ("net", "mount", "pid", "uts", "ipc", "cgroup")
         return ["nsenter", "--target", str(self.holder), *(f"--{kind}" for kind in kinds), "--"]
 
+    def compiled(self) -> None:
+        """It sees no directory of this machine."""
+
     def booted(self, holder: int) -> None:
         """From now on this is its first process."""
         self.holder = holder

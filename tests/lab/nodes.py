@@ -16,7 +16,8 @@ from pathlib import Path
 from lab.claim import LabError
 from lab.waiting import wait_until
 
-HOLDER = Path(__file__).resolve().parent / "holder.py"
+HERE = Path(__file__).resolve().parent
+HOLDER = HERE / "holder.py"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # What of the caller's environment would lead a program on the node back to the caller's own Python.
 CALLERS_PYTHON = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
@@ -132,14 +133,26 @@ class Node:
         """A program for `ansible_python_interpreter`: the system's Python, in the node."""
         return self.directory / f"{self.name}-python"
 
+    def compiled(self) -> Path | None:
+        """Where the node sees a directory for compiled code (see compiled/sitecustomize.py); None where all is compiled
+        anew each time, which is what a benchmark wants."""
+        place = os.environ.get("SERVICENET_COMPILED")
+        return Path(place) if place else None
+
     def _write_wrapper(self) -> None:
         """Ansible copies its modules to the machine's files, which the node sees, and runs them with this program. A
         module that starts it again is already there."""
+        keep, place = "", self.compiled()
+        if place:
+            place.mkdir(parents=True, exist_ok=True)
+            words = (f"PYTHONPATH={HERE / 'compiled'}", f"SERVICENET_COMPILED={place}")
+            keep = f"export {shlex.join(words)}\n"
         self.python.write_text(
             "#!/bin/sh\n"
             f"# Runs Python in the namespaces of {self.name}.\n"
             f"unset {' '.join(CALLERS_PYTHON)}\n"
             f"export PATH={SYSTEM_PATH}\n"
+            f"{keep}"
             f'if [ "$SERVICENET_LAB_NODE" = {self.netns} ]; then exec /usr/bin/python3 "$@"; fi\n'
             f"export SERVICENET_LAB_NODE={self.netns}\n"
             f'exec {shlex.join(self.enter())} /usr/bin/python3 "$@"\n'
