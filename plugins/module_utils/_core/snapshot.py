@@ -36,6 +36,8 @@ _SERVICE = b'{"kind":"Service",'
 _HEAD = re.compile(
     rb'\{"kind":"(Namespace|Node|Pod|Service|ServiceCIDR)","metadata":\{(?:"namespace":"([a-z0-9-]+)",)?"name":"([a-z0-9.-]+)"'
 )
+# What json.loads comes down to: it looks for the encoding and for white space first, which is a third of its time here.
+_read_json = json.JSONDecoder().raw_decode
 _NO_HEAD = "A line of the snapshot does not begin with the kind and name of an object."
 
 
@@ -102,7 +104,11 @@ def parsed(line: bytes) -> Any:
     """The JSON of a Service's line; raises ``ObjectError``: loading a snapshot proves its digest and how each line
     begins, and nothing more."""
     try:
-        return json.loads(line)
+        text = line.decode()
+        found, end = _read_json(text)
+        if end == len(text):
+            return found
+        raise ValueError(f"there is more behind it: {text[end : end + 20]!r}")
     except (ValueError, RecursionError) as wrong:
         namespace, _slash, name = name_of(line).partition("/")
         key = objects.object_key({"metadata": {"namespace": namespace, "name": name}})

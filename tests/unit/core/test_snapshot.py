@@ -188,7 +188,7 @@ def test_lines_that_were_not_written_here_are_refused_even_with_the_right_digest
         snapshot.load(snapshot.dump(made))
 
 
-@pytest.mark.parametrize("spec", [b'{"ports":', b"[" * 100_000 + b"]" * 100_000, b'"\xff"'])
+@pytest.mark.parametrize("spec", [b'{"ports":', b"{}} []", b"[" * 100_000 + b"]" * 100_000, b'"\xff"'])
 @pytest.mark.parametrize("name", ["bad", "b" * 100_000])
 def test_a_line_that_is_no_json_is_refused_by_name_and_the_rest_goes_on(spec: bytes, name: str) -> None:
     good = snapshot.build(service(["local"])).service_lines()
