@@ -13,7 +13,7 @@ import platform
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ._core import nftables, nftables_changes, nftables_listing, nftables_live, text_nftables
+from ._core import nftables, nftables_changes, text_nftables
 from ._core.errors import NetlinkError, PreflightError, ToolError
 from ._core.live import LiveFrontend
 from ._core.nftables import NftablesCompiler
@@ -21,7 +21,7 @@ from ._core.nftables_changes import Forget
 from ._core.passes import Changes, Program
 from ._core.settings import Settings
 from ._mode import ModeDefaults, Step
-from ._node import generation, nft_memory, nft_tool
+from ._node import generation, nft_tool
 from ._node.nft_tool import NftTool, refused_line
 from ._node.runner import Runner
 
@@ -68,6 +68,8 @@ class NftablesMode(ModeDefaults):
         for family in FAMILIES:
             listing = self.tool.list_table(text_nftables.table(family))
             if listing is not None:
+                from ._core import nftables_listing  # noqa: PLC0415 - most runs have nothing to list
+
                 program.update(nftables_listing.program(listing, family, self.compiler))
         if before is not None and before == generation.nf_tables_generation():
             self._known = _Known(before, dict(program))
@@ -83,6 +85,8 @@ class NftablesMode(ModeDefaults):
 
     def frontends(self, program: Program) -> list[LiveFrontend]:
         """What the elements name."""
+        from ._core import nftables_live  # noqa: PLC0415 - no run that programs a node asks
+
         return nftables_live.frontends(program)
 
     def complete(self, changes: Changes, current: Program | None) -> Changes:
@@ -147,6 +151,8 @@ class NftablesMode(ModeDefaults):
 
     @staticmethod
     def _remember(family: int, seconds: int) -> None:
+        from ._node import nft_memory  # noqa: PLC0415 - few Services are sticky
+
         chain = f"learn_{seconds}"
         try:
             nft_memory.remember(family, text_nftables.TABLE, chain, "affinity", seconds)
@@ -157,6 +163,8 @@ class NftablesMode(ModeDefaults):
 
     def _forget(self, family: int, whom: list[Forget]) -> int:
         """-> how many transactions that took."""
+        from ._core import nftables_listing  # noqa: PLC0415 - few Services are sticky
+
         table = text_nftables.table(family)
         for attempt in range(FORGET_ATTEMPTS):
             listing = self.tool.list_map(table, "affinity")

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from . import _state_files as state_files
 from ._core import changes as describing
-from ._core import passes, snapshot, stale_flows
+from ._core import passes, snapshot
 from ._core.errors import NetlinkError, PreflightError, ServicenetError, SnapshotError, ToolError
 from ._core.live import LiveFrontend
 from ._core.passes import Changes, Pass, Program
@@ -30,14 +29,12 @@ from ._core.settings import Settings
 from ._core.snapshot import Snapshot
 from ._core.table import ServiceTable
 from ._mode import Mode, Step
-from ._node import addresses, conntrack, files, sysctl
+from ._node import files, sysctl
 from ._node.lock import Lock
 from ._node.runner import MissingToolError
 from ._outcome import MOST_NAMED, Outcome
 from ._state_files import MODES
 
-# How long endpoints that are gone have to answer the datagrams that they were sent before.
-ANSWER_SECONDS = 0.1
 
 _NO_SERVICES = ServiceTable((), (), ())
 
@@ -349,31 +346,19 @@ def _blamed(mode: Mode, step: Step, error: ToolError, table: ServiceTable) -> Se
 
 
 def _forget_flows(before: ServiceTable, after: ServiceTable) -> list[str]:
-    """UDP flows that lead where no rule does any more are forgotten, in one pass over connection tracking.
+    """UDP flows that lead where no rule does any more are forgotten.
 
     :returns: a warning if the kernel does not let its flows be seen: the rules are in force, and that counts more.
     """
+    if not any(entry.protocol == "UDP" for table in (before, after) for entry in table.rules):
+        return []
+    from ._node import udp_flows  # noqa: PLC0415 - few changes are about UDP
+
     try:
-        _forget(before, after)
+        udp_flows.forget(before, after)
     except NetlinkError as error:
         return [f"UDP clients may keep talking to endpoints that are gone until their flows time out: {error}"]
     return []
-
-
-def _forget(before: ServiceTable, after: ServiceTable) -> None:
-    stale: list[stale_flows.Flow] = []
-    here = {text.split("/")[0] for device in addresses.interfaces() for text in device.addresses}
-    for family in (4, 6):
-        old, now = (stale_flows.udp_frontends(table.rules, family) for table in (before, after))
-        if any((old.frontends, old.node_ports, now.frontends, now.node_ports)):
-            gone = old.frontends.keys() - now.frontends.keys()
-            gone_ports = old.node_ports.keys() - now.node_ports.keys()
-            flows = conntrack.udp_flows(family)
-            stale += stale_flows.stale(flows, now.frontends, now.node_ports, here, gone, gone_ports)
-    if stale:
-        # An answer that is on its way needs its flow to find the client.
-        time.sleep(ANSWER_SECONDS)
-        conntrack.delete(stale)
 
 
 # -------------------------------------------------------------------------------------------------------- the files

@@ -21,7 +21,7 @@ from ._core.resolve import NodeView
 from ._core.settings import Settings
 from ._core.snapshot import Snapshot, load
 from ._mode import Mode
-from ._node import files, left_by_kube_proxy, preflight_facts
+from ._node import files, preflight_facts
 from ._node.legacy_tables import LEGACY, loaded_tables
 from ._node.runner import MissingToolError, Runner
 from ._options import families, recorded
@@ -143,6 +143,8 @@ def make_absent(asked: Request, params: dict[str, Any]) -> Outcome:
 
 def _without_kube_proxy(outcome: Outcome, run: Runner, check: bool) -> Outcome:
     """Removes what a kube-proxy left, now that our own rules are in force."""
+    from ._node import left_by_kube_proxy  # noqa: PLC0415 - it is asked for at most once in a node's life
+
     leftovers = left_by_kube_proxy.find(run)
     if leftovers and not check:
         left_by_kube_proxy.remove(leftovers)

@@ -31,6 +31,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.stale_flows import Flow
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.table import PortRules
 from ansible_collections.kubenode.servicenet.plugins.module_utils._mode import ModeDefaults, Step
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node import udp_flows
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.runner import MissingToolError
 from ansible_collections.kubenode.servicenet.plugins.module_utils._runner import Outcome, Request
 
@@ -195,9 +196,9 @@ def node(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         for flow in list(flows):
             made.flows.remove(flow)
 
-    monkeypatch.setattr(runner.addresses, "interfaces", list)
-    monkeypatch.setattr(runner.conntrack, "udp_flows", lambda family: list(made.flows) if family == 4 else [])
-    monkeypatch.setattr(runner.conntrack, "delete", forget)
+    monkeypatch.setattr(udp_flows.addresses, "interfaces", list)
+    monkeypatch.setattr(udp_flows.conntrack, "udp_flows", lambda family: list(made.flows) if family == 4 else [])
+    monkeypatch.setattr(udp_flows.conntrack, "delete", forget)
     return made
 
 
@@ -318,7 +319,7 @@ def test_flows_that_may_not_be_seen_are_a_warning(node: Node, monkeypatch: pytes
     def refuse(_family: int) -> None:
         raise NetlinkError("list connection tracking", 1)
 
-    monkeypatch.setattr(runner.conntrack, "udp_flows", refuse)
+    monkeypatch.setattr(udp_flows.conntrack, "udp_flows", refuse)
     node.give(**OLD)
     outcome = node.run()
     assert node.kernel == wanted(**OLD)
