@@ -44,12 +44,15 @@ _ONE_TABLE = {"nftables", "userspace"}
 _HERE = ("state_dir", "run_dir", "lock_timeout", "kept_states")
 
 
-def program(name: str, params: dict[str, Any], makers: Makers, run: Runner, check: bool = False) -> Outcome:
+def program(
+    name: str, params: dict[str, Any], makers: Makers, run: Runner, check: bool = False, diff: bool = True
+) -> Outcome:
     """Does what the options of a mode ask for, as far as the node is free to; raises ``ServicenetError``.
 
     :param params: every option of ``ARGUMENTS`` and of the mode.
     :param makers: the modes that this process has the code of.
     :param check: only tell what would be done.
+    :param diff: tell in lines for people what changes; to make them of a first program takes a while.
     """
     state_dir = params["state_dir"]
     if params["state"] != "present":
@@ -64,7 +67,7 @@ def program(name: str, params: dict[str, Any], makers: Makers, run: Runner, chec
         return hold_on(hold, name, params, makers, run, check)
     if not check:
         holds.put(state_dir, None)  # its time may be over
-    return _change(name, params, makers, run, check)
+    return _change(name, params, makers, run, check, diff=diff)
 
 
 def _removed(name: str, params: dict[str, Any], makers: Makers, run: Runner, check: bool) -> Outcome:
@@ -115,6 +118,7 @@ def _change(
     check: bool,
     hold: Hold | None = None,
     undone: str = "",
+    diff: bool = True,
 ) -> Outcome:
     asked = request(name, params, makers[name](params), run, check)
     tokens: list[str] = []
@@ -126,7 +130,7 @@ def _change(
             raise ServicenetError("Another run held or released the node while this one was at work: run it again.")
         return _guarded(asked, new, params, makers, run, tokens)
 
-    outcome = make_present(asked._replace(around=around), params, run)
+    outcome = make_present(asked._replace(around=around, diff=diff), params, run)
     return outcome._replace(facts={**outcome.facts, "held": "", "confirm_token": "".join(tokens)})
 
 

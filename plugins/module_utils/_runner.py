@@ -35,7 +35,6 @@ from ._node.runner import MissingToolError
 from ._outcome import MOST_NAMED, Outcome
 from ._state_files import MODES
 
-
 _NO_SERVICES = ServiceTable((), (), ())
 
 
@@ -44,7 +43,8 @@ class Request(NamedTuple):
 
     ``settings`` and ``mode`` are made late, since they depend on the snapshot. ``preflight`` judges the node.
     ``options`` are what both are made of, as plain data for the state file. ``around`` is entered, with the digest of
-    the snapshot, before rules are changed under the lock, and left when the state file says so.
+    the snapshot, before rules are changed under the lock, and left when the state file says so. ``diff``: somebody
+    wants the lines that say what changes.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Request(NamedTuple):
     check: bool = False
     max_removed_percent: int = 50
     lock_seconds: float = 60
+    diff: bool = True
     around: Callable[[str], AbstractContextManager[None]] = lambda _digest: nullcontext()
 
     @property
@@ -127,17 +128,17 @@ def _present(request: Request) -> Outcome:
     if request.check:
         for step in plan.steps if plan.current is not None or plan.token else []:
             plan.mode.test(step)
-        return _outcome(plan)
+        return _outcome(plan, request.diff)
     if not plan.changed and plan.record == _record_of(
         request, plan.mode, plan.settings, plan.new, plan.token, plan.record.get("holds")
     ):
-        return _outcome(plan)
+        return _outcome(plan, request.diff)
     with Lock(request.lock_path, request.lock_seconds):
         if _read_record(request)[0] != plan.record or plan.mode.token() != plan.token:
             plan = _plan(request)  # another run, or another program, came first
         with request.around(plan.new.digest) if plan.changes else nullcontext():
             _apply(request, plan)
-    return _outcome(plan)
+    return _outcome(plan, request.diff)
 
 
 def absent(request: Request, mode: Mode) -> Outcome:
@@ -271,16 +272,8 @@ def expected_program(mode: Mode, table: ServiceTable) -> Program:
     return {name: content for name, (_none, content) in mode.complete(left, {}).items()}
 
 
-def _outcome(plan: _Plan) -> Outcome:
-    was, is_now = describing.describe(plan.done.before), describing.describe(plan.done.after)
-    before, after = sorted(set(was) - set(is_now)), sorted(set(is_now) - set(was))
-    before += [f"{change.name} = {change.old}" for change in plan.sysctls]
-    after += [f"{change.name} = {change.new}" for change in plan.sysctls]
-    if plan.drift:
-        before += [f"{name} (altered on the node)" for name in plan.drift]
-        after += [f"{name} (as it was left)" for name in plan.drift]
-    elif plan.changes and before == after:
-        after.append(f"{len(plan.changes)} chains, maps or sets written anew")
+def _outcome(plan: _Plan, diff: bool) -> Outcome:
+    before, after = _lines(plan) if diff and plan.changed else ([], [])
     services = describing.changed_services(plan.done.before, plan.done.after)
     facts = {
         "digest": plan.new.digest,
@@ -290,9 +283,21 @@ def _outcome(plan: _Plan) -> Outcome:
         "services_changed_count": len(services),
         "transactions": len(plan.steps),
     }
-    if not plan.changed:
-        before, after = [], []
     return Outcome(plan.changed, before, after, plan.drift, plan.warnings, facts)
+
+
+def _lines(plan: _Plan) -> tuple[list[str], list[str]]:
+    """What changes, for people: before and after."""
+    was, is_now = describing.describe(plan.done.before), describing.describe(plan.done.after)
+    before, after = sorted(set(was) - set(is_now)), sorted(set(is_now) - set(was))
+    before += [f"{change.name} = {change.old}" for change in plan.sysctls]
+    after += [f"{change.name} = {change.new}" for change in plan.sysctls]
+    if plan.drift:
+        before += [f"{name} (altered on the node)" for name in plan.drift]
+        after += [f"{name} (as it was left)" for name in plan.drift]
+    elif plan.changes and before == after:
+        after.append(f"{len(plan.changes)} chains, maps or sets written anew")
+    return before, after
 
 
 # -------------------------------------------------------------------------------------------------------- the deeds

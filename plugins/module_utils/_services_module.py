@@ -67,4 +67,4 @@ def _programmed(
 
     if lacks_snapshot(module.params):
         module.exit_json(changed=False, mode=name, drift=[], snapshot_wanted=True)
-    return program(name, module.params, {name: make_mode}, run, module.check_mode)
+    return program(name, module.params, {name: make_mode}, run, module.check_mode, module._diff)

@@ -326,6 +326,16 @@ def test_flows_that_may_not_be_seen_are_a_warning(node: Node, monkeypatch: pytes
     assert any("UDP clients may keep talking" in warning for warning in outcome.warnings)
 
 
+def test_lines_for_people_are_made_where_somebody_wants_them(node: Node) -> None:
+    node.give(**OLD)
+    quiet = node.run(diff=False)
+    assert (quiet.changed, quiet.before, quiet.after) == (True, [], [])
+    node.remove()
+    told = node.run()
+    assert told.after
+    assert told._replace(after=[]) == quiet
+
+
 def test_what_was_committed_before_a_refusal_is_taken_back(node: Node) -> None:
     node.give(**OLD)
     node.run()

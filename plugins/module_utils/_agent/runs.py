@@ -141,7 +141,7 @@ def _program(config: Config, run: Runner, path: str, max_removed_percent: int, c
         "confirm_seconds": confirm_seconds,
     }
     params = completed({**record["options"], **given})
-    return program(name, params, MAKERS, run)
+    return program(name, params, MAKERS, run, diff=False)
 
 
 def recorded(config: Config, command: str, deed: Callable[[], Done]) -> dict[str, Any]:
