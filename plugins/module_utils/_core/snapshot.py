@@ -20,6 +20,7 @@ import re
 import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from operator import lt
 from typing import Any, NamedTuple
@@ -290,6 +291,7 @@ def dump(snapshot: Snapshot) -> bytes:
     return gzip.compress(b"\n".join([header.encode(), *snapshot.lines, b""]), COMPRESSION, mtime=0)
 
 
+@lru_cache(maxsize=1)  # a run first asks whether it is the right one, then works with it
 def load(data: bytes) -> Snapshot:
     """Reads a file; raises ``SnapshotError`` for one that is cut off, altered, or of a later schema."""
     try:

@@ -188,6 +188,13 @@ def test_lines_that_were_not_written_here_are_refused_even_with_the_right_digest
         snapshot.load(snapshot.dump(made))
 
 
+def test_a_file_that_a_run_reads_twice_is_proven_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = snapshot.dump(snapshot.build(cluster_of(3)))
+    first = snapshot.load(data)
+    monkeypatch.setattr(snapshot.gzip, "decompress", lambda _data: pytest.fail("it was read again"))
+    assert snapshot.load(bytes(bytearray(data))) is first
+
+
 @pytest.mark.parametrize("spec", [b'{"ports":', b"{}} []", b"[" * 100_000 + b"]" * 100_000, b'"\xff"'])
 @pytest.mark.parametrize("name", ["bad", "b" * 100_000])
 def test_a_line_that_is_no_json_is_refused_by_name_and_the_rest_goes_on(spec: bytes, name: str) -> None:
