@@ -24,6 +24,7 @@ import yaml
 from lab import Lab
 from lab.cluster import MANIFESTS
 from lab.control_plane import has_peers, peer
+from lab.playbooks import QUICK
 
 ADDRESS = "10.96.0.10"
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -85,7 +86,7 @@ def follow(
     """
     write_files(guide, lab, place, hosts or {}, variables or {})
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    environment |= {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCALHOST_WARNING": "0"}
+    environment |= QUICK | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCALHOST_WARNING": "0"}
     programmed = False
     assert commands(guide)
     for command, printed in commands(guide):
