@@ -118,6 +118,14 @@ def guide(checkout: Path) -> Callable[[str], Path]:
     return lambda name: checkout / "docs" / "guides" / f"{name}.md"
 
 
+def test_the_readme_has_no_playbook_command_that_no_guide_has(checkout: Path) -> None:
+    """So these are executed as well."""
+    lines = [line for text in blocks(checkout / "README.md", "console") for line in text.splitlines()]
+    own = {line.partition("  #")[0].strip() for line in lines if line.startswith("ansible-playbook ")}
+    assert own
+    assert own <= {command for path in (checkout / "docs" / "guides").glob("*.md") for command, _said in commands(path)}
+
+
 def test_air_gapped(guide: Callable[[str], Path], lab: Lab, tmp_path: Path) -> None:
     follow(guide("air-gapped"), lab, tmp_path)
 
