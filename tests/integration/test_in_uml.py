@@ -19,10 +19,10 @@ GROUPS = {
         "test_ipvs_parts.py",
         # It is run natively as well, but this kernel may have no dummy devices.
         "test_dns_network.py::test_addresses_come_and_go",
+        "test_ipvs_node.py",
+        "test_ipvs_packets.py",
     ),
-    "packets": ("test_ipvs_packets.py",),
     "services": ("test_ipvs_services.py",),
-    "node": ("test_ipvs_node.py",),
     "drain": ("test_ipvs_drain.py",),
     "switch": ("test_ipvs_switch.py",),
 }
