@@ -64,6 +64,8 @@ lab: ## Install the packages that the demo needs, and build CoreDNS for it, with
 peers: ## Install all packages, and build the real programs to compare with
 	@tests/provision/packages lab cluster test
 	@tests/provision/peers
+# Without it the tests that need another kernel say that they cannot run.
+	-@tests/provision/uml >/dev/null
 # Without it the level boot says that it cannot run.
 	-@tests/provision/debian >/dev/null
 # Without it the scenarios of molecule run in namespaces, and say so.

@@ -4,8 +4,9 @@
 
 """Runs a command on another kernel: User Mode Linux (Debian's user-mode-linux) on the file system of this machine.
 
-A kernel without ip_vs or dummy devices, and without modules to load, says nothing about the mode ipvs. UML has both. It
-is slow, so nothing is timed there; packets, listings and counts are those of a real kernel.
+A kernel without ip_vs or dummy devices, and without modules to load, says nothing about the mode ipvs. UML has both,
+and nftables by the modules that tests/provision/uml builds. It is slow, so nothing is timed there; packets, listings
+and counts are those of a real kernel.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 KERNEL = "linux.uml"
+PROVISION = Path(__file__).resolve().parents[1] / "provision" / "uml"
 INIT = Path(__file__).resolve().parent / "init.sh"
 MEMORY = "1G"
 
@@ -40,9 +42,15 @@ def obstacle() -> str:
     """Why User Mode Linux cannot run here, or an empty text."""
     if os.geteuid() != 0:
         return "User Mode Linux needs root to mount this machine's files"
-    if shutil.which(KERNEL) is None:
-        return "there is no linux.uml: install user-mode-linux and kmod"
+    if shutil.which(KERNEL) is None or not _modules():
+        return "there is no linux.uml with modules of nftables: `tests/provision/uml` builds them, or says why not"
     return ""
+
+
+def _modules() -> str:
+    """Where modprobe finds the modules of the kernel, "" if they were not built."""
+    made = subprocess.run([PROVISION, "--made"], capture_output=True, text=True, check=False)
+    return made.stdout.strip()
 
 
 def has_ip_vs() -> bool:
@@ -80,6 +88,7 @@ def run_inside(command: list[str], directory: Path, seconds: float = 600) -> End
                     *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "rw", f"mem={MEMORY}"),
                     *(f"uml_dir={exchange}/", "umid=machine", f"init={INIT}"),
                     *("con0=fd:0,fd:1", "con=null", f"UML_EXCHANGE={exchange}", f"UML_PYTHON={sys.executable}"),
+                    f"UML_MODULES={_modules()}",
                 ],
                 cwd=exchange,
                 stdin=subprocess.DEVNULL,
