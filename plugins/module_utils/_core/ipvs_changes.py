@@ -7,7 +7,8 @@
 What is found by a mark is there before its mark is put on packets; sets know a frontend before its virtual server and
 its address are there; what is refused stays so until it is served. In taking away, the sets go first: from then on new
 connections are refused, and only then servers and addresses go. What says that a virtual server is ours is there before
-it and stays until it is gone.
+it and stays until it is gone. A real server that drains gets its weight 0 behind the sets as well: a virtual server
+whose last one has none refuses what still has its mark.
 
 This module util is private to the collection: nothing outside kubenode.servicenet may import it.
 """
@@ -125,7 +126,8 @@ def plan(changes: Changes, marks: Marks, retiring: AbstractSet[str] = NOTHING) -
     # A virtual server comes before its real servers and goes behind them.
     for forth, back, name in sorted(operations, key=lambda one: (one[0].real is None) == (one[0].verb in GOING)):
         server = forth.server
-        part = made.removed if forth.verb in GOING else made.marked if server.mark else made.servers
+        drains = forth.real is not None and forth.verb == "edit" and forth.real.weight == 0
+        part = made.removed if forth.verb in GOING or drains else made.marked if server.mark else made.servers
         if server.mark and forth.real is None and forth.verb != "edit":
             entry = f"{set_name(server.family, MARKS)} {as_address(server.mark)}"
             if forth.verb == "add":

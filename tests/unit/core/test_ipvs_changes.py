@@ -112,6 +112,18 @@ def test_a_node_port_is_an_entry_for_all_addresses_with_the_mark_of_its_server()
     assert withdrawn.lines == ["del SERVICENET-NP-6 ::/1,tcp:30001", "del SERVICENET-NP-6 8000::/1,tcp:30001"]
 
 
+def test_what_drains_loses_its_weight_when_no_packet_has_its_mark_any_more() -> None:
+    """A virtual server refuses what it has nobody for, and another mode may serve the node port already."""
+    withdrawn, drained = planned(
+        {
+            "4/real/pod/tcp/-/30001/10.128.0.1/8080": (1, 0),
+            "4/set/NP/tcp:30001": ("marked", None),
+        }
+    )
+    assert (withdrawn.where, drained.where) == (IPSET, IPVS)
+    assert [operation(one).real for one in drained.lines] == [Real("10.128.0.1", 8080, 0)]
+
+
 def test_a_mark_that_a_killed_run_left_stays_if_its_server_comes_now() -> None:
     entry, server, unused = "4/set/NP/tcp:30001", "4/server/pod/tcp/-/30001", "4/mark/0x5e000001"
     changes: Changes = {server: (None, "rr 0"), unused: ("unused", None)}
