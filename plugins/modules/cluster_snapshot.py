@@ -26,6 +26,8 @@ description:
   - Where the snapshot is of the same API server and the same options, the API server is first asked what happened
     since. Only if something did that a snapshot would show, or if it does not know any more, the lists are read again.
     Without the right to watch they always are.
+  - Where it would run on the controller with the Python of Ansible, as the role has it, Ansible does it in a process of
+    its own. No module is made then and no further Python started.
   - Beside the snapshot stands a small file with the name O(dest) and C(.source.json) appended. It says where and when
     the state was read. It is written after each successful read and does not count as a change, because the snapshot
     stays the same.
@@ -308,64 +310,19 @@ outage:
   sample: ""
 """
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.arguments import (
-    auth_arguments,
-    auth_options,
-    inventory_arguments,
-)
-from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.connection import KUBERNETES_IMPORT_ERROR
-from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.refresh import Options, refresh
-from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.selection import JMESPATH_IMPORT_ERROR
-from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.yaml_documents import YAML_IMPORT_ERROR
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
-
-
-def check_libraries(module: AnsibleModule) -> None:
-    """Fails if a library is missing that the options need."""
-    needed = (
-        ("kubernetes", KUBERNETES_IMPORT_ERROR, module.params["source"] == "cluster"),
-        ("PyYAML", YAML_IMPORT_ERROR, module.params["source"] == "manifests"),
-        ("jmespath", JMESPATH_IMPORT_ERROR, bool(module.params["select"])),
-    )
-    for library, error, is_needed in needed:
-        if error is not None and is_needed:
-            module.fail_json(msg=missing_required_lib(library), exception=error)
+from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.reading import arguments, read
 
 
 def main() -> None:
     """The entry point."""
-    argument_spec = auth_arguments()
-    argument_spec.update(
-        source={"type": "str", "choices": ["cluster", "manifests", "file"], "default": "cluster"},
-        dest={"type": "path", "required": True},
-        manifests={"type": "list", "elements": "path", "default": []},
-        path={"type": "path"},
-        select={"type": "str"},
-        namespaces={"type": "list", "elements": "str", "default": []},
-        pods={"type": "bool", "default": False},
-        page_size={"type": "int", "default": 500},
-        max_removed_percent={"type": "int", "default": 50},
-        cluster_ip_ranges={"type": "list", "elements": "str", "default": []},
-        node_port_range={"type": "str", "default": ""},
-        on_unreachable={"type": "str", "choices": ["fail", "keep"], "default": "fail"},
-        max_age_seconds={"type": "int", "default": 0},
-        inventory=inventory_arguments(),
-    )
-    module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True)
-    check_libraries(module)
-    params = module.params
-    names = [name for name in Options._fields if name not in ("auth", "check")]
-    options = Options(auth=auth_options(params), check=module.check_mode, **{name: params[name] for name in names})
-    try:
-        result = refresh(options)
-    except ServicenetError as wrong:
-        module.fail_json(msg=str(wrong))
+    module = AnsibleModule(argument_spec=arguments(), supports_check_mode=True)
+    result = read(module.params, module.check_mode, module._diff)
+    if result.get("failed"):
+        module.fail_json(**result)
     for warning in result.pop("warnings"):
         module.warn(warning)
-    if not module._diff:
-        del result["diff"]
     module.exit_json(**result)
 
 
