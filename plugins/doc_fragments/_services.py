@@ -120,6 +120,11 @@ options:
         is done but to return RV(ignore:snapshot_wanted), so that a snapshot is copied only to nodes that lack it.
     type: str
     default: ""
+  snapshot_arrived:
+    description:
+      - A snapshot that was copied to the node just now. It takes the place of O(snapshot) before anything else is done,
+        if it is another one. M(kubenode.servicenet.service_rules) hands snapshots over in this way.
+    type: path
   lock_timeout:
     description:
       - How many seconds to wait for another run to end.

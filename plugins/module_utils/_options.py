@@ -21,6 +21,7 @@ FAMILIES = {"ipv4": 4, "ipv6": 6}
 ARGUMENTS: dict[str, Any] = {
     "snapshot": {"type": "path", "default": "/var/lib/servicenet/snapshot.jsonl.gz"},
     "snapshot_digest": {"type": "str", "default": ""},
+    "snapshot_arrived": {"type": "path"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "node_name": {"type": "str"},
     "zone": {"type": "str"},
@@ -65,8 +66,8 @@ ARGUMENTS: dict[str, Any] = {
 
 # What says nothing about the rules themselves.
 NOT_RECORDED = (
-    *("snapshot", "snapshot_digest", "state", "max_removed_percent", "state_dir", "run_dir", "lock_timeout"),
-    *("remove_kube_proxy", "kept_states", "confirm_seconds", "confirm_hold_seconds"),
+    *("snapshot", "snapshot_digest", "snapshot_arrived", "state", "max_removed_percent", "state_dir", "run_dir"),
+    *("lock_timeout", "remove_kube_proxy", "kept_states", "confirm_seconds", "confirm_hold_seconds"),
 )
 
 

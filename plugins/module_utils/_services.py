@@ -9,6 +9,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
+import os
 import platform
 from typing import Any, Callable, Dict, Sequence
 
@@ -27,6 +28,9 @@ from ._node.runner import MissingToolError, Runner
 from ._options import families, recorded
 from ._outcome import Outcome
 from ._runner import Request, absent, present, read_snapshot
+
+# It shows the topology of the cluster: for its owner and the group, not for everybody.
+SNAPSHOT_MODE, SNAPSHOT_FOLDER_MODE = 0o640, 0o750
 
 MakeMode = Callable[[Settings, Runner], Mode]
 Makers = Dict[str, Callable[[Dict[str, Any]], MakeMode]]
@@ -114,6 +118,28 @@ def request(name: str, params: dict[str, Any], make_mode: MakeMode, run: Runner,
         params["max_removed_percent"],
         params["lock_timeout"],
     )
+
+
+def take_in(params: dict[str, Any], check: bool) -> bool:
+    """Puts a snapshot that has arrived where the node's snapshot is -> whether that was another one or none.
+
+    In check mode the options lead to where it arrived from now on.
+
+    :raises ServicenetError: it is damaged, or can't be read or written; the node's snapshot stays.
+    """
+    arrived, place = params["snapshot_arrived"], params["snapshot"]
+    if not arrived or params["state"] != "present":
+        return False
+    data = read_snapshot(arrived)
+    if data == files.read_bytes(place):
+        return False
+    load(data)
+    if check:
+        params["snapshot"] = arrived
+    else:
+        os.makedirs(os.path.dirname(place), SNAPSHOT_FOLDER_MODE, exist_ok=True)
+        files.write_atomic(place, data, SNAPSHOT_MODE)
+    return True
 
 
 def lacks_snapshot(params: dict[str, Any]) -> bool:

@@ -43,13 +43,18 @@ def run_module(
     gc.disable()
     module = AnsibleModule({**ARGUMENTS, **own_arguments}, supports_check_mode=True)
     run = runner_of(module)
+    renewed = False
     try:
+        if module.params["snapshot_arrived"]:
+            from ._services import take_in  # noqa: PLC0415 - only a node that lacks the snapshot gets one
+
+            renewed = take_in(module.params, module.check_mode)
         found = unchanged(name, module.params, look, run) if look is not None else None
         outcome = _programmed(module, name, make_mode, run) if found is None else found
     except ServicenetError as error:
         module.fail_json(msg=str(error))
     result: dict[str, Any] = {
-        "changed": outcome.changed,
+        "changed": outcome.changed or renewed,
         "mode": name,
         "snapshot_wanted": False,
         "drift": outcome.drift[:MOST_NAMED],
