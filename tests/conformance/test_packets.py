@@ -65,7 +65,8 @@ class Replays:
         mode, of_iptables, _tool = VARIANTS[variant]
         lab, server = self.free.get()
         try:
-            return replay(name, functools.partial(Servicenet, server, mode, of_iptables), mode, lab, known=self.known)
+            proxy = functools.partial(Servicenet, server, mode, of_iptables)
+            return replay(name, proxy, mode, lab, with_health=True, known=self.known)
         finally:
             self.free.put((lab, server))
 

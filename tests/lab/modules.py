@@ -44,6 +44,7 @@ class ModuleServer:
     """module_server.py in a namespace; a context manager."""
 
     def __init__(self, netns: str) -> None:
+        self.netns = netns
         self._process = subprocess.Popen(
             ["ip", "netns", "exec", netns, sys.executable, str(SERVER)],
             env=os.environ | {"PYTHONPATH": str(collections_path()), "PYTHONDONTWRITEBYTECODE": "1"},

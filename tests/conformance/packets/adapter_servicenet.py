@@ -2,7 +2,8 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The adapter for this collection: it runs the module of the mode in the node's namespace, as Ansible would.
+"""The adapter for this collection: it runs the module of the mode in the node's namespace, as Ansible would, and beside
+it the agent's server where a Service has a health check.
 
 run.py --adapter "python3 adapter_servicenet.py [--variant legacy|nft]" --mode iptables|nftables|ipvs|userspace
 """
@@ -10,7 +11,10 @@ run.py --adapter "python3 adapter_servicenet.py [--variant legacy|nft]" --mode i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,14 +23,24 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from collection_tree import collections_path
+from collection_tree import CHECKOUT, collections_path
 
 sys.path.insert(0, str(collections_path()))
 
-from lab.claim import LabError
+from lab.claim import LabError, kill_and_wait
 from lab.modules import ModuleServer
+from lab.waiting import wait_until
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
+
+
+def listened_on(pid: int) -> set[int]:
+    """The TCP ports that anybody listens on in the namespace of a process."""
+    lines = [
+        line for table in ("tcp", "tcp6") for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
+    ]
+    fields = [line.split() for line in lines]
+    return {int(address.rpartition(":")[2], 16) for _slot, address, _peer, state, *_rest in fields if state == "0A"}
 
 
 class Servicenet:
@@ -41,6 +55,7 @@ class Servicenet:
     def __init__(self, server: ModuleServer, mode: str, variant: str, options: dict[str, Any], place: Path) -> None:
         self.server, self.mode, self.place = server, mode, place
         self.snapshot = place / "snapshot.jsonl.gz"
+        self._pid_file = place / "server.pid"
         self.arguments = self._arguments(variant, options)
 
     def _arguments(self, variant: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -90,12 +105,45 @@ class Servicenet:
     def apply(self, objects: list[dict[str, Any]]) -> None:
         """Programs a case; once more must change nothing."""
         self.program(objects)
+        ports = {int((one.get("spec") or {}).get("healthCheckNodePort") or 0) for one in objects} - {0}
+        if ports:
+            self._serve(ports)
         again = self.run(snapshot=str(self.snapshot))
         if again["changed"]:
             raise LabError("The second run of the module changed something: " + json.dumps(again)[:400])
 
+    def _serve(self, ports: set[int]) -> None:
+        """Starts the agent's server, which may outlive this process, and waits until it listens on these ports."""
+        self._end_server()
+        program, config = self.place / "agent.pyz", self.place / "agent.json"
+        build = [sys.executable, CHECKOUT / "roles/service_resync/files/build_agent.py"]
+        subprocess.run([*build, CHECKOUT / "plugins/module_utils", program], check=True, stdout=subprocess.DEVNULL)
+        places = {option: self.arguments[option] for option in ("state_dir", "run_dir")}
+        config.write_text(json.dumps({**places, "healthz_address": "", "metrics_address": ""}))
+        served = subprocess.Popen(
+            ["ip", "netns", "exec", self.server.netns, sys.executable, program, "--config", config, "serve"],
+            start_new_session=True,
+        )
+        self._pid_file.write_text(str(served.pid))
+
+        def listening() -> bool:
+            if served.poll() is not None:
+                raise LabError(f"the agent's server ended with {served.returncode}")
+            return ports <= listened_on(served.pid)
+
+        wait_until(listening, f"the agent's server on the ports {sorted(ports)}")
+
+    def _end_server(self) -> None:
+        if self._pid_file.exists():
+            pid = int(self._pid_file.read_text())
+            kill_and_wait([pid])
+            with contextlib.suppress(ChildProcessError):  # another process started it
+                os.waitpid(pid, 0)
+            self._pid_file.unlink()
+
     def cleanup(self) -> None:
-        """Takes the rules away."""
+        """Takes the rules away, and ends the server."""
+        self._end_server()
         self.run(state="absent")
 
 
