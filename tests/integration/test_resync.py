@@ -139,3 +139,22 @@ def test_a_change_reaches_the_nodes_and_check_mode_leaves_them(cluster: Cluster)
     staged = cluster.resync(servicenet_serial=[1, "100%"], servicenet_verify=True)
     assert not any(staged.failed.values())
     assert cluster.who() == everybody
+
+
+def test_the_loss_of_most_is_refused_on_the_controller_and_on_each_node(cluster: Cluster) -> None:
+    """A cluster that seems to be empty, once with the guard of the controller and once past it."""
+    everybody = cluster.who()
+    nothing: dict[str, Any] = {"cluster_snapshot_select": "metadata.name == 'nobody'"}
+    refused = cluster.resync(check=False, **nothing)
+    assert (refused.rc, sum(refused.failed.values())) == (2, 1)
+    assert "more than 50 %: it is refused and the old one stays" in " ".join(refused.output.split())
+    assert cluster.who() == everybody
+    try:
+        on_nodes = cluster.resync(check=False, cluster_snapshot_max_removed_percent=100, **nothing)
+        assert on_nodes.rc == 2
+        assert (on_nodes.failed["node-a"], on_nodes.failed["node-b"]) == (1, 1)
+        assert on_nodes.output.count("more than 50 %") == 2
+        assert cluster.who() == everybody
+    finally:
+        cluster.resync()
+    assert cluster.who() == everybody
