@@ -29,11 +29,9 @@ _compile = zipimport._compile_source  # type: ignore[attr-defined]
 def _kept(path: str, source: bytes) -> CodeType:
     """Takes the place of the function that compiles a file of an archive. The hash depends on the version of Python."""
     kept = os.path.join(PLACE, f"{importlib.util.source_hash(source).hex()}-{len(source)}")
-    try:
-        with open(kept, "rb") as stream:
-            return marshal.load(stream)  # type: ignore[no-any-return]
-    except OSError:
-        code: CodeType = _compile(path, source)
+    with contextlib.suppress(OSError), open(kept, "rb") as stream:
+        return marshal.load(stream)  # type: ignore[no-any-return]
+    code: CodeType = _compile(path, source)
     # The nodes of a lab have processes of the same number.
     mine = f"{kept}.{os.urandom(8).hex()}"
     with contextlib.suppress(OSError), open(mine, "wb") as stream:
