@@ -10,8 +10,10 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.kubenode.servicenet.plugins.module_utils._state_files import MODES
+
 ARGUMENTS: dict[str, Any] = {
-    "mode": {"type": "str", "choices": ["iptables", "nftables", "ipvs", "userspace"], "required": True},
+    "mode": {"type": "str", "choices": [*MODES], "required": True},
     "options": {"type": "dict", "default": {}},
     "snapshot_source": {"type": "path"},
     "snapshot_is_new": {"type": "bool", "default": False},
