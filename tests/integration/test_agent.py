@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -178,13 +181,19 @@ def test_a_node_keeps_itself_up_to_date(agent: Agent, lab: Lab) -> None:
         assert agent.answers() == {"pod-b1"}
         assert agent.last()["result"] == "unreachable"
         assert agent.last()["failing_since"] == 0
+        # Nor does an outage keep a pull from repairing what somebody altered meanwhile.
+        agent.flush()
+        status, said = agent.run("pull")
+        assert status == 3, said
+        assert agent.answers() == {"pod-b1"}
+        assert agent.last()["drift"]
         told = json.loads(agent.run("status")[1])
         assert (told["mode"], told["last_run"]["result"]) == (agent.mode, "unreachable")
         assert told["snapshot_age"] > 0
     finally:
         agent.plane.start_api()
     text = agent.node.path(f"{STATE}/servicenet.prom").read_text()
-    assert 'servicenet_runs_total{result="unreachable"} 1\n' in text
+    assert 'servicenet_runs_total{result="unreachable"} 2\n' in text
     assert "servicenet_services 3\n" in text
 
     # Ansible and the agent agree on what is in force.
@@ -193,9 +202,19 @@ def test_a_node_keeps_itself_up_to_date(agent: Agent, lab: Lab) -> None:
     assert "service rules" not in resync.output
 
 
+def is_open(path: str) -> bool:
+    """Has any process a file open that is called so where the process is?"""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if os.readlink(link) == path:
+                return True
+    return False
+
+
 def test_one_run_at_a_time_and_not_for_ever(agent: Agent, lab: Lab) -> None:
     change(agent.plane, ["pod-a2"], lab)
     assert agent.run("pull")[0] == 0
+    agent.flush()
     lock = agent.node.path("/run/servicenet/agent.lock")
     lock.parent.mkdir(exist_ok=True)
     with open(lock, "w") as held:
@@ -203,6 +222,14 @@ def test_one_run_at_a_time_and_not_for_ever(agent: Agent, lab: Lab) -> None:
         status, said = agent.run("pull")
         assert status == 4
         assert "held the lock" in said
+        # A restore is repeated by nobody, so it waits.
+        restore = agent.node.start_process(["python3", PROGRAM, "restore"])
+        wait_until(lambda: is_open("/run/servicenet/agent.lock"), "a restore that asks for the lock")
+        time.sleep(0.5)
+        assert restore.poll() is None
+        fcntl.flock(held, fcntl.LOCK_UN)
+        assert restore.wait(60) == 0
+        assert agent.answers() == {"pod-a2"}
     settings = agent.node.path("/etc/servicenet/agent.json")
     kept = settings.read_text()
     # A server that takes the connection and says nothing.

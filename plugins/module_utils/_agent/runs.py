@@ -40,10 +40,12 @@ class TimeLimitError(ServicenetError):
 
 
 class Done(NamedTuple):
-    """``outcome``: None if the rules were not touched; ``read_at``: when the source was read, None if it was not."""
+    """``outcome``: None if the rules were not touched; ``read_at``: when the source was read, None if it was not;
+    ``unreachable``: why it gave nothing."""
 
     outcome: Outcome | None
     read_at: float | None = None
+    unreachable: str = ""
 
 
 def apply(config: Config, run: Runner, path: str) -> Done:
@@ -52,14 +54,20 @@ def apply(config: Config, run: Runner, path: str) -> Done:
 
 
 def pull(config: Config, run: Runner) -> Done:
-    """Reads the source and makes the rules those of it. The snapshot file is written if it is another than before."""
+    """Reads the source and makes the rules those of it. The snapshot file is written if it is another than before.
+
+    From a source that gives nothing the node learns nothing new: what is in force is repaired if somebody altered it.
+    """
     # Before the source is asked: it may be that change which keeps the node from it.
     settle(_places(config), MAKERS, run)
     state = files.read_json(f"{config.state_dir}/{ETAG}").value
     known = state if isinstance(state, dict) and state.get("url") == config.url else {}
     have = os.path.exists(config.snapshot)
     read_at = time.time()
-    got = source.fetch(config, known.get("etag", "") if have else "")
+    try:
+        got = source.fetch(config, known.get("etag", "") if have else "")
+    except source.UnreachableError as error:
+        return Done(_again(config, run), unreachable=str(error))
     if got.snapshot is not None:
         old = snapshots.load(files.read_bytes(config.snapshot) or b"") if have else None
         if old is not None:
@@ -83,8 +91,7 @@ def restore(config: Config, run: Runner) -> Done:
         run(["/usr/bin/env", "python3", f"{DNS_PROGRAMS}/dns_network.py", "up", DNS_NETWORK])
     # A boot confirms nothing.
     settle(_places(config), MAKERS, run, True)
-    name, _record = _mode(config)
-    return Done(_program(config, run, f"{config.state_dir}/{name}.jsonl.gz", 100))
+    return Done(_again(config, run))
 
 
 def rollback(config: Config, run: Runner, to: str, hold_seconds: int) -> Done:
@@ -129,6 +136,12 @@ def _mode(config: Config) -> tuple[str, dict[str, Any]]:
     return name, record
 
 
+def _again(config: Config, run: Runner) -> Outcome:
+    """Makes the rules those that were in force."""
+    name, _record = _mode(config)
+    return _program(config, run, f"{config.state_dir}/{name}.jsonl.gz", 100)
+
+
 def _program(config: Config, run: Runner, path: str, max_removed_percent: int, confirm_seconds: int = 0) -> Outcome:
     name, record = _mode(config)
     given = {
@@ -147,7 +160,8 @@ def _program(config: Config, run: Runner, path: str, max_removed_percent: int, c
 def recorded(config: Config, command: str, deed: Callable[[], Done]) -> dict[str, Any]:
     """Does a deed alone, and writes down what came of it -> the record (see ``outcome``)."""
     began, before = time.time(), outcomes.read(config.outcome_path)
-    lock = Lock(f"{config.run_dir}/agent.lock", 0)
+    # The next pull comes by itself. Nobody repeats the others: a restore that gave way would leave a flushed node bare.
+    lock = Lock(f"{config.run_dir}/agent.lock", 0 if command == "pull" else config.lock_timeout)
     try:
         lock.__enter__()
     except ServicenetError as error:
@@ -156,8 +170,9 @@ def recorded(config: Config, command: str, deed: Callable[[], Done]) -> dict[str
     done, result, message = Done(None), outcomes.OK, ""
     try:
         done = deed()
-    except source.UnreachableError as error:
-        result, message = outcomes.UNREACHABLE, f"{error} The rules stay as they are; {_age(config, before)}"
+        if done.unreachable:
+            result = outcomes.UNREACHABLE
+            message = f"{done.unreachable} The rules stay as they are; {_age(config, before)}"
     except WaitsError as error:
         result, message = outcomes.BUSY, str(error)
     except TimeLimitError as error:
@@ -166,7 +181,7 @@ def recorded(config: Config, command: str, deed: Callable[[], Done]) -> dict[str
         result, message = outcomes.FAILED, str(error)
     finally:
         lock.__exit__(None, None, None)
-    record = outcomes.after(before, command, result, message, began, time.time(), *done)
+    record = outcomes.after(before, command, result, message, began, time.time(), done.outcome, done.read_at)
     outcomes.write(config.outcome_path, config.textfile, record)
     return record
 
