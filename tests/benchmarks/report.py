@@ -100,7 +100,7 @@ def circumstances(load: Load, *more: str) -> str:
 
 
 def _measured(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted((entry for results in runs for entry in results["measured"]), key=lambda entry: entry["size"])
+    return sorted((entry for results in runs for entry in results["measured"]), key=lambda entry: tuple(entry["size"]))
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

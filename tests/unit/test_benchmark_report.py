@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report, run
+from benchmarks.cluster import Size
 
 SURROUNDINGS = {
     **dict.fromkeys(("date", "processors", "memory", "kernel", "python", "nft", "iptables", "kube_proxy"), "x"),
@@ -20,7 +21,7 @@ SURROUNDINGS = {
 def measured(commit: str, mode: str, wall: float) -> dict[str, Any]:
     """A run of the benchmark that measured one mode at one size."""
     once = [{"wall": wall, "cpu": wall, "commit": wall, "listing": 0.0, "mebibytes": 90.0}]
-    entry = {"mode": mode, "size": [100, 2], "ours": {"runs": {"cold": once, "added": once}}}
+    entry = {"mode": mode, "size": Size(100, 2), "ours": {"runs": {"cold": once, "added": once}}}
     return {"surroundings": {**SURROUNDINGS, "commit": commit}, "repeats": 1, "measured": [entry]}
 
 
