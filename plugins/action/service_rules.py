@@ -2,7 +2,8 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs the module of a mode and hands the node the snapshot that it lacks, in one task instead of a dozen."""
+"""Runs the module of a mode and hands the node the snapshot that it lacks, in one task instead of a dozen. What takes
+rules away is the module service_rules itself."""
 
 from __future__ import annotations
 
@@ -10,14 +11,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._state_files import MODES
-
-ARGUMENTS: dict[str, Any] = {
-    "mode": {"type": "str", "choices": [*MODES], "required": True},
-    "options": {"type": "dict", "default": {}},
-    "snapshot_source": {"type": "path"},
-    "snapshot_is_new": {"type": "bool", "default": False},
-}
+from ansible_collections.kubenode.servicenet.plugins.module_utils._options import RULES_ARGUMENTS
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -28,7 +22,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Programs the node; what it returns is what the module of the mode returns."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _validated, params = self.validate_argument_spec(ARGUMENTS)
+        _validated, params = self.validate_argument_spec(RULES_ARGUMENTS, required_if=[("state", "present", ["mode"])])
+        if params["state"] == "absent":
+            return {**result, **self._execute_module(task_vars=task_vars)}
         module, options = f"kubenode.servicenet.{params['mode']}_services", params["options"]
         source = params["snapshot_source"]
         if not (source and params["snapshot_is_new"]):

@@ -54,10 +54,20 @@ def finish(
     for warning in warnings:
         module.warn(warning)
     if module._diff:
-        result["diff"] = {
-            "before_header": title,
-            "after_header": title,
-            "before": "".join(f"{line}\n" for line in before),
-            "after": "".join(f"{line}\n" for line in after),
-        }
+        result["diff"] = difference(title, before, after)
     module.exit_json(**result)
+
+
+def services_title(mode: str) -> str:
+    """What stands above the rules of a mode in a difference."""
+    return f"service rules ({mode})"
+
+
+def difference(title: str, before: list[str], after: list[str]) -> dict[str, str]:
+    """As Ansible shows it."""
+    return {
+        "before_header": title,
+        "after_header": title,
+        "before": "".join(f"{line}\n" for line in before),
+        "after": "".join(f"{line}\n" for line in after),
+    }

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The options that every *_services module has, as plain data.
+"""The options of the modules that program a mode, as plain data.
 
 This module util is private to the collection: nothing outside kubenode.servicenet may import it.
 """
@@ -17,7 +17,7 @@ from ._node import addresses
 
 FAMILIES = {"ipv4": 4, "ipv6": 6}
 
-# The options in the words of Ansible: their types, choices and defaults.
+# The options in the words of Ansible: their types, choices and defaults. These are of every *_services module.
 ARGUMENTS: dict[str, Any] = {
     "snapshot": {"type": "path", "default": "/var/lib/servicenet/snapshot.jsonl.gz"},
     "snapshot_digest": {"type": "str", "default": ""},
@@ -62,6 +62,47 @@ ARGUMENTS: dict[str, Any] = {
     "conntrack_tcp_be_liberal": {"type": "bool", "default": False},
     "conntrack_udp_timeout": {"type": "int", "default": 0},
     "conntrack_udp_stream_timeout": {"type": "int", "default": 0},
+}
+
+_VARIANT: dict[str, Any] = {"variant": {"type": "str", "choices": ["auto", "legacy", "nft"], "default": "auto"}}
+# What the module of one mode has besides.
+OWN_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "iptables": {**_VARIANT, "localhost_nodeports": {"type": "bool", "default": True}},
+    "nftables": {},
+    "ipvs": {
+        **_VARIANT,
+        "ipvs_scheduler": {
+            "type": "str",
+            "choices": ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "dh", "sed", "nq", "mh"],
+            "default": "rr",
+        },
+        "ipvs_local_fallback": {"type": "bool", "default": False},
+        "ipvs_drain_seconds": {"type": "int", "default": 3600},
+        "ipvs_strict_arp": {"type": "bool", "default": False},
+        "ipvs_tcp_timeout": {"type": "int", "default": 0},
+        "ipvs_tcpfin_timeout": {"type": "int", "default": 0},
+        "ipvs_udp_timeout": {"type": "int", "default": 0},
+    },
+    "userspace": {
+        "userspace_ports": {"type": "str", "default": "12000-29999"},
+        "userspace_connect_timeout": {"type": "int", "default": 250},
+        "userspace_udp_timeout": {"type": "int", "default": 10},
+        "userspace_drain_seconds": {"type": "int", "default": 3600},
+        "userspace_max_old_workers": {"type": "int", "default": 32},
+        "userspace_max_connections": {"type": "int", "default": 8192},
+        "userspace_workers": {"type": "int", "default": 0},
+        "userspace_no_endpoints": {"type": "str", "choices": ["reject", "accept"], "default": "reject"},
+    },
+}
+
+# Those of service_rules.
+RULES_ARGUMENTS: dict[str, Any] = {
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "mode": {"type": "str", "choices": [*OWN_ARGUMENTS]},
+    "keep": {"type": "str", "choices": [*OWN_ARGUMENTS]},
+    "options": {"type": "dict", "default": {}},
+    "snapshot_source": {"type": "path"},
+    "snapshot_is_new": {"type": "bool", "default": False},
 }
 
 # What says nothing about the rules themselves.

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Callable
 from ansible.module_utils.basic import AnsibleModule
 
 from ._core.errors import ServicenetError
-from ._module import finish, runner_of
+from ._module import finish, runner_of, services_title
 from ._node.runner import Runner
-from ._options import ARGUMENTS
+from ._options import ARGUMENTS, OWN_ARGUMENTS
 from ._outcome import MOST_NAMED, Outcome
 from ._unchanged import unchanged
 from ._watch import Look
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 def run_module(
     name: str,
-    own_arguments: dict[str, Any],
     make_mode: Callable[[dict[str, Any]], MakeMode],
     look: Look | None = None,
 ) -> None:
@@ -41,7 +40,7 @@ def run_module(
     # The process is short and keeps all that it makes: looking for garbage costs a quarter of the time of a first run.
     # What is frozen in the end is not looked at when Python ends either.
     gc.disable()
-    module = AnsibleModule({**ARGUMENTS, **own_arguments}, supports_check_mode=True)
+    module = AnsibleModule({**ARGUMENTS, **OWN_ARGUMENTS[name]}, supports_check_mode=True)
     run = runner_of(module)
     renewed = False
     try:
@@ -61,7 +60,7 @@ def run_module(
         **outcome.facts,
     }
     gc.freeze()
-    finish(module, result, f"service rules ({name})", outcome.before, outcome.after, outcome.warnings)
+    finish(module, result, services_title(name), outcome.before, outcome.after, outcome.warnings)
 
 
 def _programmed(

@@ -111,11 +111,6 @@ from typing import Any
 from ansible_collections.kubenode.servicenet.plugins.module_utils._services_module import run_module
 from ansible_collections.kubenode.servicenet.plugins.module_utils._watch_iptables import look
 
-ARGUMENTS = {
-    "variant": {"type": "str", "choices": ["auto", "legacy", "nft"], "default": "auto"},
-    "localhost_nodeports": {"type": "bool", "default": True},
-}
-
 
 def make_mode(params: dict[str, Any]) -> Any:
     """Brings the code of the mode, once there is something to do."""
@@ -125,7 +120,7 @@ def make_mode(params: dict[str, Any]) -> Any:
 
 
 def main() -> None:
-    run_module("iptables", ARGUMENTS, make_mode, look)
+    run_module("iptables", make_mode, look)
 
 
 if __name__ == "__main__":

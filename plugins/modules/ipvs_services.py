@@ -163,24 +163,9 @@ transactions:
 from ansible_collections.kubenode.servicenet.plugins.module_utils._mode_ipvs import make_mode
 from ansible_collections.kubenode.servicenet.plugins.module_utils._services_module import run_module
 
-ARGUMENTS = {
-    "variant": {"type": "str", "choices": ["auto", "legacy", "nft"], "default": "auto"},
-    "ipvs_scheduler": {
-        "type": "str",
-        "choices": ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "dh", "sed", "nq", "mh"],
-        "default": "rr",
-    },
-    "ipvs_local_fallback": {"type": "bool", "default": False},
-    "ipvs_drain_seconds": {"type": "int", "default": 3600},
-    "ipvs_strict_arp": {"type": "bool", "default": False},
-    "ipvs_tcp_timeout": {"type": "int", "default": 0},
-    "ipvs_tcpfin_timeout": {"type": "int", "default": 0},
-    "ipvs_udp_timeout": {"type": "int", "default": 0},
-}
-
 
 def main() -> None:
-    run_module("ipvs", ARGUMENTS, make_mode)
+    run_module("ipvs", make_mode)
 
 
 if __name__ == "__main__":

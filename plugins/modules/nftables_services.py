@@ -115,7 +115,7 @@ def make_mode(params: dict[str, Any]) -> Any:
 
 
 def main() -> None:
-    run_module("nftables", {}, make_mode, look)
+    run_module("nftables", make_mode, look)
 
 
 if __name__ == "__main__":

@@ -14,16 +14,27 @@ description:
     M(kubenode.servicenet.userspace_services). Which one may differ from node to node.
   - A node that does not hold the snapshot of O(snapshot_source) gets it first. All others are sent nothing but its
     digest.
+  - With O(state=absent) it takes the rules of all modes off the node, or of all but one.
 options:
+  state:
+    description:
+      - Whether the Services are programmed, or nothing of any mode but O(keep) is left.
+    type: str
+    choices: [present, absent]
+    default: present
   mode:
     description:
-      - How the Services are programmed.
+      - How the Services are programmed. Needed with O(state=present).
     type: str
     choices: [iptables, nftables, ipvs, userspace]
-    required: true
+  keep:
+    description:
+      - The mode that stays with O(state=absent). Run it when that one is in force already, so that no packet is lost.
+    type: str
+    choices: [iptables, nftables, ipvs, userspace]
   options:
     description:
-      - The options of the module of that mode.
+      - The options of the module of that mode. With O(state=absent) each mode takes those that it has.
     type: dict
     default: {}
   snapshot_source:
@@ -71,29 +82,58 @@ EXAMPLES = r"""
       snapshot_digest: "{{ cluster.digest }}"
       node_name: "{{ inventory_hostname }}"
       pod_cidrs: [10.128.0.0/9]
+
+- name: Take away what other modes left
+  kubenode.servicenet.service_rules:
+    state: absent
+    keep: "{{ service_mode }}"
+
+- name: Take all rules away, and their connections with them
+  kubenode.servicenet.service_rules:
+    state: absent
+    options:
+      ipvs_drain_seconds: 0
 """
 
 RETURN = r"""
 mode:
-  description: The mode that was programmed. What else is returned is told by the module of that mode.
+  description:
+    - The mode that was programmed, or that was kept. What else is returned is told by the module of that mode.
   type: str
   returned: success
   sample: nftables
+removed:
+  description: The modes of which something was there.
+  type: list
+  elements: str
+  returned: O(state=absent)
+  sample: [iptables]
 services_changed:
   description: The Services whose frontends or endpoints are others than before, as namespace/name; at most 100.
   type: list
   elements: str
-  returned: success
+  returned: O(state=present)
 drift:
   description:
     - The service ports whose rules somebody had altered on the node since the last run, at most 100; they were
       repaired.
   type: list
   elements: str
-  returned: success
+  returned: O(state=present)
 confirm_token:
   description:
     - What M(kubenode.servicenet.service_confirm) needs to confirm the change, empty if nothing waits.
   type: str
-  returned: success
+  returned: O(state=present)
 """
+
+from ansible_collections.kubenode.servicenet.plugins.module_utils._removing import remove
+from ansible_collections.kubenode.servicenet.plugins.module_utils._state_modules import run_removal_module
+
+
+def main() -> None:
+    run_removal_module(remove)
+
+
+if __name__ == "__main__":
+    main()

@@ -132,20 +132,9 @@ transactions:
 from ansible_collections.kubenode.servicenet.plugins.module_utils._mode_userspace import make_mode
 from ansible_collections.kubenode.servicenet.plugins.module_utils._services_module import run_module
 
-ARGUMENTS = {
-    "userspace_ports": {"type": "str", "default": "12000-29999"},
-    "userspace_connect_timeout": {"type": "int", "default": 250},
-    "userspace_udp_timeout": {"type": "int", "default": 10},
-    "userspace_drain_seconds": {"type": "int", "default": 3600},
-    "userspace_max_old_workers": {"type": "int", "default": 32},
-    "userspace_max_connections": {"type": "int", "default": 8192},
-    "userspace_workers": {"type": "int", "default": 0},
-    "userspace_no_endpoints": {"type": "str", "choices": ["reject", "accept"], "default": "reject"},
-}
-
 
 def main() -> None:
-    run_module("userspace", ARGUMENTS, make_mode)
+    run_module("userspace", make_mode)
 
 
 if __name__ == "__main__":
