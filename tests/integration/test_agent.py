@@ -26,6 +26,7 @@ from lab.waiting import wait_until
 PROGRAM = "/usr/local/lib/servicenet/servicenet-agent.pyz"
 STATE = "/var/lib/servicenet"
 MODES = ["iptables", "nftables"]
+SILENCE = 120
 
 
 class Agent:
@@ -233,12 +234,16 @@ def test_one_run_at_a_time_and_not_for_ever(agent: Agent, lab: Lab) -> None:
     settings = agent.node.path("/etc/servicenet/agent.json")
     kept = settings.read_text()
     # A server that takes the connection and says nothing.
-    silent = agent.node.start_process(["socat", "TCP-LISTEN:16999,bind=127.0.0.1,fork", "EXEC:sleep 60"])
+    silent = agent.node.start_process(["socat", "TCP-LISTEN:16999,bind=127.0.0.1,fork", f"EXEC:sleep {SILENCE}"])
     try:
         wait_until(lambda: ":16999 " in agent.node.run(["ss", "-Hltn"]).stdout)
-        settings.write_text(json.dumps({**json.loads(kept), "server": "https://127.0.0.1:16999", "time_limit": 2}))
+        limits = {"time_limit": 2, "timeout": SILENCE}
+        settings.write_text(json.dumps({**json.loads(kept), "server": "https://127.0.0.1:16999", **limits}))
+        began = time.monotonic()
         status, said = agent.run("pull")
         assert status == 5, said
+        # It waits neither for the server's nor for its own patience.
+        assert time.monotonic() - began < SILENCE / 2
         assert "time limit of 2 s" in said
     finally:
         settings.write_text(kept)

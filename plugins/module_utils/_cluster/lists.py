@@ -54,9 +54,13 @@ def _name(resource: Resource, namespace: str) -> str:
 def read_cluster(client: Client, namespaces: Sequence[str], pods: bool, page_size: int) -> list[Listed]:
     """Reads all lists of a snapshot, in the order of the resources; raises ``ClusterError`` with all that is wrong."""
     wanted = wanted_lists(namespaces, pods)
-    with ThreadPoolExecutor(max_workers=min(len(wanted), 8)) as threads:
+    threads = ThreadPoolExecutor(max_workers=min(len(wanted), 8))
+    try:
         running = [threads.submit(read_list, client, resource, space, page_size) for _name, resource, space in wanted]
-    errors = [wrong for wrong in (job.exception() for job in running) if wrong is not None]
+        errors = [wrong for wrong in (job.exception() for job in running) if wrong is not None]
+    finally:
+        # A run that its time limit ends does not wait for a server that says nothing.
+        threads.shutdown(wait=False)
     for wrong in errors:
         if not isinstance(wrong, ClusterError):
             raise wrong

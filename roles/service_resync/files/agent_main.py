@@ -48,4 +48,7 @@ def say(line: str) -> None:
 if __name__ == "__main__":
     if "serve" not in sys.argv:
         gc.disable()
-    sys.exit(main(sys.argv[1:], run, say))
+    status = main(sys.argv[1:], run, say)
+    sys.stdout.flush()
+    # Not sys.exit: it would wait for threads that still ask a server that says nothing.
+    os._exit(status)
