@@ -48,6 +48,7 @@ LONGEST = {
     "tests/integration/test_endpoint_slices.py": Together.ALL,
     "tests/conformance/test_endpoint_twins.py": Together.ALL,
     "tests/boot/test_resync_at_boot.py": Together.ALL,
+    "tests/boot/test_push_at_work.py": Together.NOTHING,
     "tests/conformance/test_packets_over_time.py": Together.ALL,
     "tests/integration/test_services_check.py": Together.NOTHING,
     "tests/integration/test_services_hostile.py": Together.ALL,

@@ -4,17 +4,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Becomes the first process of a machine (machine.py): in its own namespaces, it makes the machine's file system of the read-only ROOT and of
-# what the machine wrote to DISK, and goes on as systemd. EXCHANGE is a directory that the machine sees at the same place as everybody else.
+# what the machine wrote to DISK, and goes on as systemd. EXCHANGE is a directory that the machine sees at the same place as everybody else; SHARED are
+# more of them, which it can't write to.
 #
-#     boot.sh ROOT DISK EXCHANGE
+#     boot.sh ROOT DISK EXCHANGE [SHARED...]
 set -eu
 root=$1 disk=$2 exchange=$3
+shift 3
 new=$disk/mounted
 mkdir -p "$disk/upper" "$disk/work" "$new"
 mount --make-rprivate /
 mount -t overlay -o "lowerdir=$root,upperdir=$disk/upper,workdir=$disk/work" servicenet-lab "$new"
 mkdir -p "$new$exchange"
 mount --bind "$exchange" "$new$exchange"
+for shared; do
+  mkdir -p "$new$shared"
+  mount --bind "$shared" "$new$shared"
+  mount -o remount,bind,ro "$new$shared"
+done
 mount -t tmpfs -o mode=755 servicenet-lab "$new/run"
 # Of what all machines on this kernel share, nothing but its own network and its own control group can be changed here.
 mount -t proc proc "$new/proc"

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +85,12 @@ class Machine(Ground):
 
     :param device: the name of one device more, which is there at each boot and leads nowhere: it stands for a dummy
         device where this machine's kernel has none.
+    :param shared: directories that it can read at the same place.
     """
 
-    def __init__(self, prefix: str | None = None, device: str = "") -> None:
+    def __init__(self, prefix: str | None = None, device: str = "", shared: Sequence[Path] = ()) -> None:
         super().__init__(prefix)
-        self._device = device
+        self._device, self._shared = device, shared
         self.node = BootedNode(NAME, self.ns(NAME), self.directory, (ADDRESS,), (POD_CIDR,), "zone-1")
         self._root = debian_root()
         self._disk = 0
@@ -150,6 +151,7 @@ class Machine(Ground):
             *("sh", "-c", become, "sh"),
             *("unshare", "--mount", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child"),
             *("sh", str(BOOT), str(self._root), f"{self.directory}/disk", str(self._exchange)),
+            *map(str, self._shared),
         )
 
         def is_systemd() -> bool:

@@ -1,0 +1,146 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The timer of a controller really fires: what it starts is seen by what answers afterwards.
+
+The machine is the controller and its own only node: it has Ansible, and nobody outside runs anything.
+"""
+
+from __future__ import annotations
+
+import json
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from boot.world import VIP, cluster_file, use_networkd
+from collection_tree import CHECKOUT
+from lab.claim import LabError
+from lab.machine import ADDRESS, NAME, POD_CIDR, Machine, obstacle
+from lab.waiting import wait_until
+
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
+
+LIBRARIES = Path(sysconfig.get_path("purelib"))
+INVENTORY, SNAPSHOT = "/root/inventory of mine.json", "/root/cluster.jsonl.gz"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+STATE = "/var/lib/servicenet/nftables.json"
+# By the machine's own Python; what the virtual environment has of it is not built for it, or for any.
+ANSIBLE = f"""\
+#!/usr/bin/python3
+import sys
+sys.path.insert(0, {str(LIBRARIES)!r})
+from ansible.cli.playbook import main
+main()
+"""
+
+
+class Controller:
+    """The machine, with Ansible and a cluster that is a file."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine, self.node = machine, machine.node
+        machine.write("/usr/bin/ansible-playbook", ANSIBLE, 0o755)
+        collections = "/usr/share/ansible/collections/ansible_collections/kubenode"
+        self.node.run(["mkdir", "-p", collections])
+        self.node.run(["ln", "-s", str(CHECKOUT), f"{collections}/servicenet"])
+
+    def offer(self, pod: str) -> None:
+        """The cluster is now one whose Service has this Pod."""
+        new = self.node.path(f"{SNAPSHOT}.new")
+        new.write_bytes(cluster_file(pod))
+        new.rename(self.node.path(SNAPSHOT))
+
+    def playbook(self, name: str) -> str:
+        """A playbook of the collection, run by root in a session -> what Ansible said."""
+        host = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": "/usr/bin/python3",
+            "service_proxy_node_name": NAME,
+            "service_proxy_node_ips": [ADDRESS],
+        }
+        given = {
+            "cluster_snapshot_source": "file",
+            "cluster_snapshot_path": SNAPSHOT,
+            "service_proxy_mode": "nftables",
+            "service_proxy_install": False,
+            "service_proxy_pod_cidrs": [POD_CIDR],
+            "servicenet_resync": True,
+            "service_resync_method": "push",
+            "service_resync_push_supervisor": "systemd",
+            "service_resync_interval": 1,
+            "service_resync_jitter": 0,
+            "service_resync_serve": False,
+        }
+        hosts = {"servicenet_nodes": {"hosts": {NAME: host}, "vars": given}}
+        self.machine.write(INVENTORY, json.dumps({"all": {"children": hosts}}))
+        # Of this machine's environment nothing: it leads to another copy of the collection.
+        session = ["env", "-i", f"PATH={PATH}", "HOME=/root", "XDG_RUNTIME_DIR=/run/user/0", "LC_ALL=C.UTF-8"]
+        command = [*session, "ansible-playbook", "--inventory", INVENTORY, f"kubenode.servicenet.{name}"]
+        done = self.node.run(command, check=False)
+        if done.returncode:
+            raise LabError(done.stdout + done.stderr)
+        return done.stdout
+
+    def says(self, *command: str) -> str:
+        """What a program on the machine says."""
+        return self.node.run(["env", "XDG_RUNTIME_DIR=/run/user/0", *command], check=False).stdout.strip()
+
+    def who_answers(self) -> set[str]:
+        """Who answers the Service's address, asked from outside."""
+        return self.machine.answers("outside", VIP, 80)
+
+    def comes_to(self, pod: str) -> None:
+        """Waits until this Pod answers, and sees that the node says it holds that state."""
+        wait_until(lambda: self.who_answers() == {pod}, f"{pod} behind the Service", 240)
+        digest = snapshot.load(cluster_file(pod)).digest
+        wait_until(lambda: json.loads(self.node.path(STATE).read_text())["snapshot"] == digest, "the state file")
+
+
+@pytest.fixture
+def controller() -> Iterator[Controller]:
+    """A booted machine on which nothing of the collection is there yet."""
+    reason = obstacle()
+    if reason:
+        pytest.skip(reason)
+    with Machine(shared=(LIBRARIES, CHECKOUT)) as machine:
+        use_networkd(machine)
+        made = Controller(machine)
+        made.offer("pod-1")
+        yield made
+
+
+def test_the_timer_of_the_user_manager(controller: Controller) -> None:
+    controller.says("loginctl", "enable-linger", "root")
+    wait_until(lambda: controller.says("systemctl", "--user", "is-system-running") == "running", "a session of root")
+    controller.playbook("site")
+    assert controller.who_answers() == {"pod-1"}
+    controller.offer("pod-2")
+    controller.comes_to("pod-2")
+    # While somebody else's run is at work there is no second one, and that is no failure.
+    lock = "/root/.cache/servicenet/resync.lock"
+    held = "touch /run/held && exec sleep infinity"
+    controller.says("systemd-run", "--unit=other", "flock", lock, "sh", "-c", held)
+    wait_until(controller.node.path("/run/held").exists, "the other run")
+    said = controller.says("journalctl", "--output=cat", "_SYSTEMD_USER_UNIT=servicenet-resync.service")
+    assert "PLAY RECAP" in said
+    ended = ["journalctl", "--output=cat", "USER_UNIT=servicenet-resync.service"]
+    before = controller.says(*ended).count("Finished ")
+    controller.offer("pod-1")
+    wait_until(lambda: controller.says(*ended).count("Finished ") >= before + 2, "two runs that are none")
+    assert controller.who_answers() == {"pod-2"}
+    assert "Failed with result" not in controller.says(*ended)
+    # Somebody flushes everything.
+    controller.says("nft", "flush", "ruleset")
+    assert "pod-2" not in controller.who_answers()
+    controller.says("systemctl", "stop", "other.service")
+    controller.comes_to("pod-1")
+    # After a boot it goes on by itself.
+    controller.machine.reboot()
+    controller.offer("pod-2")
+    controller.comes_to("pod-2")
+    controller.playbook("cleanup")
+    assert "servicenet" not in controller.says("systemctl", "--user", "list-timers", "--all")
+    assert controller.who_answers() != {"pod-2"}
