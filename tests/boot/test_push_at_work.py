@@ -2,7 +2,7 @@
 # GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The timer of a controller really fires: what it starts is seen by what answers afterwards.
+"""systemd and cron really start what the role tells them to: that is seen by what answers afterwards.
 
 The machine is the controller and its own only node: it has Ansible, and nobody outside runs anything.
 """
@@ -13,6 +13,7 @@ import json
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from boot.world import VIP, cluster_file, use_networkd
@@ -24,17 +25,10 @@ from lab.waiting import wait_until
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 
 LIBRARIES = Path(sysconfig.get_path("purelib"))
-INVENTORY, SNAPSHOT = "/root/inventory of mine.json", "/root/cluster.jsonl.gz"
+# Both cron and systemd have a meaning of their own for %.
+INVENTORY, SNAPSHOT = "/root/100% mine.json", "/root/cluster.jsonl.gz"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STATE = "/var/lib/servicenet/nftables.json"
-# By the machine's own Python; what the virtual environment has of it is not built for it, or for any.
-ANSIBLE = f"""\
-#!/usr/bin/python3
-import sys
-sys.path.insert(0, {str(LIBRARIES)!r})
-from ansible.cli.playbook import main
-main()
-"""
 
 
 class Controller:
@@ -42,7 +36,8 @@ class Controller:
 
     def __init__(self, machine: Machine) -> None:
         self.machine, self.node = machine, machine.node
-        machine.write("/usr/bin/ansible-playbook", ANSIBLE, 0o755)
+        # Its own Python; what the virtual environment has of compiled code may be built for another.
+        machine.write("/usr/lib/python3/dist-packages/lab.pth", f"{LIBRARIES}\n")
         collections = "/usr/share/ansible/collections/ansible_collections/kubenode"
         self.node.run(["mkdir", "-p", collections])
         self.node.run(["ln", "-s", str(CHECKOUT), f"{collections}/servicenet"])
@@ -53,8 +48,8 @@ class Controller:
         new.write_bytes(cluster_file(pod))
         new.rename(self.node.path(SNAPSHOT))
 
-    def playbook(self, name: str) -> str:
-        """A playbook of the collection, run by root in a session -> what Ansible said."""
+    def playbook(self, name: str, **variables: Any) -> None:
+        """A playbook of the collection, run by root in a session."""
         host = {
             "ansible_connection": "local",
             "ansible_python_interpreter": "/usr/bin/python3",
@@ -69,20 +64,18 @@ class Controller:
             "service_proxy_pod_cidrs": [POD_CIDR],
             "servicenet_resync": True,
             "service_resync_method": "push",
-            "service_resync_push_supervisor": "systemd",
-            "service_resync_interval": 1,
             "service_resync_jitter": 0,
             "service_resync_serve": False,
+            **variables,
         }
         hosts = {"servicenet_nodes": {"hosts": {NAME: host}, "vars": given}}
         self.machine.write(INVENTORY, json.dumps({"all": {"children": hosts}}))
         # Of this machine's environment nothing: it leads to another copy of the collection.
         session = ["env", "-i", f"PATH={PATH}", "HOME=/root", "XDG_RUNTIME_DIR=/run/user/0", "LC_ALL=C.UTF-8"]
-        command = [*session, "ansible-playbook", "--inventory", INVENTORY, f"kubenode.servicenet.{name}"]
-        done = self.node.run(command, check=False)
+        ansible = ["python3", "-m", "ansible", "playbook", "--inventory", INVENTORY, f"kubenode.servicenet.{name}"]
+        done = self.node.run([*session, *ansible], check=False)
         if done.returncode:
             raise LabError(done.stdout + done.stderr)
-        return done.stdout
 
     def says(self, *command: str) -> str:
         """What a program on the machine says."""
@@ -115,7 +108,8 @@ def controller() -> Iterator[Controller]:
 def test_the_timer_of_the_user_manager(controller: Controller) -> None:
     controller.says("loginctl", "enable-linger", "root")
     wait_until(lambda: controller.says("systemctl", "--user", "is-system-running") == "running", "a session of root")
-    controller.playbook("site")
+    by_systemd = {"service_resync_push_supervisor": "systemd", "service_resync_interval": 1}
+    controller.playbook("site", **by_systemd)
     assert controller.who_answers() == {"pod-1"}
     controller.offer("pod-2")
     controller.comes_to("pod-2")
@@ -141,6 +135,46 @@ def test_the_timer_of_the_user_manager(controller: Controller) -> None:
     controller.machine.reboot()
     controller.offer("pod-2")
     controller.comes_to("pod-2")
-    controller.playbook("cleanup")
+    controller.playbook("cleanup", **by_systemd)
     assert "servicenet" not in controller.says("systemctl", "--user", "list-timers", "--all")
+    assert controller.who_answers() != {"pod-2"}
+
+
+def test_cron_on_the_controller(controller: Controller) -> None:
+    controller.node.run(["systemctl", "enable", "--now", "cron.service"])
+    by_cron = {"service_resync_interval": 60}
+    controller.playbook("site", **by_cron)
+    assert controller.who_answers() == {"pod-1"}
+    controller.offer("pod-2")
+    controller.comes_to("pod-2")
+    said = ["journalctl", "--output=cat", "--identifier=servicenet-resync"]
+    wait_until(lambda: "PLAY RECAP" in controller.says(*said), "the end of the run")
+    controller.playbook("cleanup", **by_cron)
+    assert controller.says("crontab", "-l") == ""
+
+
+def test_cron_on_a_node(controller: Controller, full_figures: bool) -> None:
+    if not full_figures:
+        pytest.skip("cron on a node is one of the full figures")
+    controller.node.run(["systemctl", "enable", "--now", "cron.service"])
+    pulls = {
+        "service_resync_method": "pull",
+        "service_resync_supervisor": "cron",
+        "service_resync_interval": 60,
+        "service_resync_source": "url",
+        "service_resync_url": "http://127.0.0.1:8000/cluster.jsonl.gz",
+    }
+    controller.playbook("site", **pulls)
+    # The URL gives nothing yet.
+    controller.machine.reboot()
+    controller.comes_to("pod-1")
+    said = ["journalctl", "--output=cat", "--identifier=servicenet-agent"]
+    assert "restore: " in controller.says(*said)
+    source = ["python3", "-m", "http.server", "--directory=/root", "--bind=127.0.0.1", "8000"]
+    controller.says("systemd-run", "--unit=source", *source)
+    controller.offer("pod-2")
+    controller.comes_to("pod-2")
+    assert "pull: 1 Services changed" in controller.says(*said)
+    controller.playbook("cleanup", **pulls)
+    assert not controller.node.path("/etc/cron.d/servicenet").exists()
     assert controller.who_answers() != {"pod-2"}
