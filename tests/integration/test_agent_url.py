@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -62,6 +63,7 @@ class Pulling:
             service_resync_source="url",
             service_resync_url=f"http://{self.address}:{PORT}/snapshot.jsonl.gz",
             service_resync_checksum_url=f"http://{self.address}:{PORT}/sha256sum",
+            service_resync_textfile_dir=STATE,
             service_resync_agent_path=str(directory / "servicenet-agent.pyz"),
         )
 
@@ -209,13 +211,18 @@ def test_an_hour_without_the_source(pulling: Pulling) -> None:
     record = pulling.node.path(f"{STATE}/last-run.json")
     before = json.loads(record.read_text())
     record.write_text(json.dumps({**before, "snapshot_read": before["snapshot_read"] - 3600}))
+    # Somebody flushes all rules meanwhile: the last state comes back without the source.
+    pulling.flush()
+    assert pulling.who() == {"drop"}
     status, said = pulling.run("pull")
-    assert status == 3
+    assert (status, pulling.who()) == (3, {"pod-a1"})
     age = int(said.partition("the cluster was read ")[2].split()[0])
     assert 3600 <= age < 3600 + LONG
     assert json.loads(pulling.run("status")[1])["snapshot_age"] >= 3600
-    assert pulling.who() == {"pod-a1"}
-    # Somebody flushes all rules meanwhile, or the node starts anew: the last state comes back without the source.
+    metrics = pulling.node.path(f"{STATE}/servicenet.prom").read_text()
+    (read,) = re.findall(r"^servicenet_snapshot_read_timestamp_seconds (.+)$", metrics, re.MULTILINE)
+    assert 3600 <= time.time() - float(read) < 3600 + LONG
+    # The same if the node starts anew.
     pulling.flush()
     pulling.node.run(["rm", "-rf", "/run/servicenet"])
     assert pulling.who() == {"drop"}

@@ -75,9 +75,10 @@ def test_nothing_changed_is_one_task_on_a_node(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("down", [False, True], ids=["API server up", "API server down"])
-def test_lost_rules_are_back_after_one_resync(cluster: Cluster, down: bool) -> None:
+def test_lost_rules_are_back_after_one_resync(cluster: Cluster, down: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """All rules are gone, as after a reboot or another program's flush; the API server may be gone for an hour, too."""
     everybody = cluster.who()
+    monkeypatch.setenv("ANSIBLE_SHOW_CUSTOM_STATS", "1")
     if down:
         cluster.plane.stop_api()
         note = json.loads(cluster.note.read_text())
@@ -91,6 +92,7 @@ def test_lost_rules_are_back_after_one_resync(cluster: Cluster, down: bool) -> N
         assert cluster.who() == everybody
         assert run.output.count("can't be reached") == (1 if down else 0)
         assert ("The snapshot of 60 minutes ago is used on." in " ".join(run.output.split())) == down
+        assert 3600 * down <= int(run.output.partition('"servicenet_age": ')[2].split(",")[0]) < 3600 * down + 600
         if down:
             late = cluster.resync(check=False, cluster_snapshot_max_age_seconds=1800)
             assert late.rc == 2
