@@ -10,6 +10,7 @@ import json
 import re
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from lab import ControlPlane, Lab
 from lab.cluster import manifest_objects
 from lab.playbooks import PlaybookRun
+from lab.waiting import wait_until
 
 WEB = "10.96.0.10"
 BUILT_IN = ("default", "kube-system")
@@ -45,6 +47,24 @@ class Cluster:
             answers = self.lab.probe(client, WEB, 9000, count=40, timeout=0.3)
             found += answers.who + answers.failures
         return set(found)
+
+    def _slice_of_web(self) -> str:
+        """The path of the EndpointSlice that holds its IPv4 endpoints."""
+        (name,) = [
+            one["metadata"]["name"]
+            for one in self.plane.api.list("EndpointSlice", "shop")
+            if one["metadata"]["labels"].get("kubernetes.io/service-name") == "web" and one["addressType"] == "IPv4"
+        ]
+        return f"/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/{name}"
+
+    def behind_web(self) -> list[dict[str, Any]]:
+        """The IPv4 endpoints of shop/web in the API."""
+        return list(self.plane.api.call("GET", self._slice_of_web())["endpoints"])
+
+    def put_behind_web(self, endpoints: list[dict[str, Any]]) -> None:
+        """From now on these are its IPv4 endpoints."""
+        change = {"endpoints": endpoints}
+        self.plane.api.call("PATCH", self._slice_of_web(), change, "application/merge-patch+json")
 
 
 @pytest.fixture(scope="module")
@@ -110,15 +130,8 @@ def test_lost_rules_are_back_after_one_resync(cluster: Cluster, down: bool, monk
 
 def test_a_change_reaches_the_nodes_and_check_mode_leaves_them(cluster: Cluster) -> None:
     everybody = cluster.who()
-    (name,) = [
-        one["metadata"]["name"]
-        for one in cluster.plane.api.list("EndpointSlice", "shop")
-        if one["metadata"]["labels"].get("kubernetes.io/service-name") == "web" and one["addressType"] == "IPv4"
-    ]
-    path = f"/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/{name}"
-    whole = cluster.plane.api.call("GET", path)
-    fewer = {"endpoints": whole["endpoints"][:1]}
-    cluster.plane.api.call("PATCH", path, fewer, "application/merge-patch+json")
+    whole = cluster.behind_web()
+    cluster.put_behind_web(whole[:1])
     try:
         shown = cluster.resync("--check", "--diff")
         assert "~ shop/web" in shown.output
@@ -126,7 +139,7 @@ def test_a_change_reaches_the_nodes_and_check_mode_leaves_them(cluster: Cluster)
         cluster.resync()
         assert len(cluster.who()) == 1
         # A batch that is not well ends the roll-out: the second node keeps what it has.
-        cluster.plane.api.call("PATCH", path, {"endpoints": whole["endpoints"]}, "application/merge-patch+json")
+        cluster.put_behind_web(whole)
         cluster.lab.node("node-a").run(["mount", "--bind", "/bin/false", "/usr/sbin/nft"])
         try:
             staged = cluster.resync(check=False, servicenet_serial=[1, "100%"])
@@ -137,9 +150,39 @@ def test_a_change_reaches_the_nodes_and_check_mode_leaves_them(cluster: Cluster)
         assert "node-b" not in staged.changed
         assert len({*cluster.lab.probe("pod-b3", WEB, 9000, count=12).who}) == 1
     finally:
-        cluster.plane.api.call("PATCH", path, {"endpoints": whole["endpoints"]}, "application/merge-patch+json")
+        cluster.put_behind_web(whole)
     staged = cluster.resync(servicenet_serial=[1, "100%"], servicenet_verify=True)
     assert not any(staged.failed.values())
+    assert cluster.who() == everybody
+
+
+def test_two_at_the_same_moment(cluster: Cluster) -> None:
+    """The one waits on each node until the other has ended, and finds nothing left to do."""
+    everybody, whole = cluster.who(), cluster.behind_web()
+    cluster.put_behind_web(whole[:1])
+    node = cluster.lab.node("node-a")
+    node.run(["cp", "/usr/sbin/nft", "/run/nft"])
+    slow, go = node.path("/run/slow-nft"), node.path("/run/go")
+    slow.write_text('#!/bin/sh\n[ "$1" != -f ] || until [ -e /run/go ]; do sleep 0.1; done\nexec /run/nft "$@"\n')
+    slow.chmod(0o755)
+    node.run(["mount", "--bind", "/run/slow-nft", "/usr/sbin/nft"])
+    open_files = ["sh", "-c", "ls -l /proc/[0-9]*/fd"]
+    try:
+        with ThreadPoolExecutor() as pool:
+            runs = [pool.submit(cluster.resync, "-v") for _run in range(2)]
+            try:
+                wait_until(lambda: node.run(open_files, check=False).stdout.count("-> /run/servicenet/lock\n") >= 2)
+            finally:
+                go.touch()
+            told = [run.result().output for run in runs]
+    finally:
+        node.run(["umount", "/usr/sbin/nft"])
+        cluster.put_behind_web(whole)
+    for name in cluster.lab.nodes:
+        changed = rf'^(?:ok|changed): \[{name}\] => .*"services_changed_count": (\d+)'
+        assert sorted(re.findall(changed, "".join(told), re.MULTILINE)) == ["0", "1"]
+    assert len(cluster.who()) == 1
+    cluster.resync()
     assert cluster.who() == everybody
 
 
