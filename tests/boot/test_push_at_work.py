@@ -27,6 +27,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core import s
 LIBRARIES = Path(sysconfig.get_path("purelib"))
 # Both cron and systemd have a meaning of their own for %.
 INVENTORY, SNAPSHOT = "/root/100% mine.json", "/root/cluster.jsonl.gz"
+BY_SYSTEMD = {"service_resync_push_supervisor": "systemd", "service_resync_interval": 1}
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STATE = "/var/lib/servicenet/nftables.json"
 
@@ -81,6 +82,11 @@ class Controller:
         """What a program on the machine says."""
         return self.node.run(["env", "XDG_RUNTIME_DIR=/run/user/0", *command], check=False).stdout.strip()
 
+    def lets_root_linger(self) -> None:
+        """From now on the user manager of root runs without a session."""
+        self.says("loginctl", "enable-linger", "root")
+        wait_until(lambda: self.says("systemctl", "--user", "is-system-running") == "running", "root's user manager")
+
     def who_answers(self) -> set[str]:
         """Who answers the Service's address, asked from outside."""
         return self.machine.answers("outside", VIP, 80)
@@ -106,10 +112,8 @@ def controller() -> Iterator[Controller]:
 
 
 def test_the_timer_of_the_user_manager(controller: Controller) -> None:
-    controller.says("loginctl", "enable-linger", "root")
-    wait_until(lambda: controller.says("systemctl", "--user", "is-system-running") == "running", "a session of root")
-    by_systemd = {"service_resync_push_supervisor": "systemd", "service_resync_interval": 1}
-    controller.playbook("site", **by_systemd)
+    controller.lets_root_linger()
+    controller.playbook("site", **BY_SYSTEMD)
     assert controller.who_answers() == {"pod-1"}
     controller.offer("pod-2")
     controller.comes_to("pod-2")
@@ -135,9 +139,25 @@ def test_the_timer_of_the_user_manager(controller: Controller) -> None:
     controller.machine.reboot()
     controller.offer("pod-2")
     controller.comes_to("pod-2")
-    controller.playbook("cleanup", **by_systemd)
+    controller.playbook("cleanup", **BY_SYSTEMD)
     assert "servicenet" not in controller.says("systemctl", "--user", "list-timers", "--all")
     assert controller.who_answers() != {"pod-2"}
+
+
+def test_a_run_that_hangs_is_ended(controller: Controller, full_figures: bool) -> None:
+    if not full_figures:
+        pytest.skip("a run that hangs is one of the full figures")
+    controller.lets_root_linger()
+    controller.machine.write("/usr/bin/hangs", "#!/bin/sh\nexec sleep infinity\n", 0o755)
+    controller.playbook("site", **BY_SYSTEMD, service_resync_time_limit=30)
+    inventory = controller.node.path(INVENTORY)
+    sound = inventory.read_text()
+    inventory.write_text(sound.replace('"/usr/bin/python3"', '"/usr/bin/hangs"'))
+    ended = ["journalctl", "--output=cat", "USER_UNIT=servicenet-resync.service"]
+    wait_until(lambda: "Failed with result 'timeout'" in controller.says(*ended), "the time limit")
+    inventory.write_text(sound)
+    controller.offer("pod-2")
+    controller.comes_to("pod-2")
 
 
 def test_cron_on_the_controller(controller: Controller) -> None:
