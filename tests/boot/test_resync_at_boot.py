@@ -163,6 +163,8 @@ def test_a_boot_brings_the_rules_back_before_the_network_is_up(kept: Kept) -> No
 @pytest.mark.parametrize("verb", ["restart", "reload"])
 def test_the_rules_come_back_when_nftables_flushes_everything(kept: Kept, verb: str) -> None:
     """The source is still away, so the timer does not bring them."""
+    # What is told to reload while it still starts does not, says systemd.
+    wait_until(lambda: kept.systemctl("is-active", "servicenet-restore.service") == "active", "the last restore")
     restored = kept.journal("servicenet-restore.service").count("restore: ")
     kept.machine.node.run(["nft", "add", "table", "ip", "somebody"])
     kept.systemctl(verb, "nftables.service")
