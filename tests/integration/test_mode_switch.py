@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from integration.services_lab import (
+    IPVS,
     STREAM,
     USERSPACE,
     VARIANTS,
@@ -29,18 +30,19 @@ from integration.services_lab import (
     vip,
 )
 from integration.test_services_load import Traffic
+from uml.machine import has_ip_vs
 
 __all__ = ["module_server", "services_lab"]
 
-MODES = ("iptables", "nftables", "userspace")
-SWITCHES = list(itertools.permutations(MODES, 2))
-# Those of iptables on each of its variants.
-CASES = [
+SWITCHES = list(itertools.permutations(("iptables", "nftables", "userspace", "ipvs"), 2))
+# Those of iptables on each of its variants. Those of ipvs are in test_ipvs_switch.py.
+ALL = [
     (variant, old, new)
     for variant in ("iptables-nft", "iptables-legacy")
     for old, new in SWITCHES
     if variant == "iptables-nft" or "iptables" in (old, new)
 ]
+CASES = [case for case in ALL if "ipvs" not in case]
 WEB = service("web", 10, {"pod-a1": "ready", "pod-b1": "ready"}, stream=True, nodePort=30080, type="NodePort")
 
 
@@ -94,16 +96,19 @@ def switch(
     if shutil.which(request.param) is None:
         pytest.skip(f"there is no {request.param} on this machine")
     modes = {"iptables": VARIANTS[request.param], "nftables": VARIANTS["nftables"], "userspace": USERSPACE}
+    leaving: dict[str, dict[str, Any]] = {}
+    if has_ip_vs():
+        modes["ipvs"] = IPVS._replace(options=VARIANTS[request.param].options)
+        leaving["ipvs"] = {"ipvs_drain_seconds": 0}
     made = Switch(ServicesNode(services_lab, module_server, VARIANTS["nftables"], tmp_path), modes)
     yield made
-    for mode in MODES:
-        made.run(mode, state="absent")
+    for mode in modes:
+        made.run(mode, state="absent", **leaving.get(mode, {}))
 
 
 def test_every_pair_is_in_the_documentation(checkout: Path) -> None:
     page = (checkout / "docs" / "mode-switch.md").read_text()
-    # These two are in test_ipvs_switch.py.
-    for old, new in [*SWITCHES, ("iptables", "ipvs"), ("ipvs", "iptables")]:
+    for old, new in SWITCHES:
         assert f"| {old} | {new} |" in page
 
 
