@@ -250,6 +250,26 @@ def test_cleanup_can_wait_for_nobody(node: ServicesNode, opened: Open) -> None:
 
 
 @pytest.mark.soak
+def test_cleanup_cuts_no_connection_and_lets_nobody_in(node: ServicesNode, opened: Open) -> None:
+    before = node.sh("ipvsadm -S -n"), node.sh("ipset save"), node.sh("ip -o address")
+    node.give(web(*BOTH), API)
+    node.run()
+    stream = opened("pod", vip(10))
+    node.run(state="absent")
+    assert stream.say() == stream.mine
+    # Its address is the node's still, whose own servers listen on it, as on all the others.
+    for client, port in (("pod", STREAM), ("pod", 80), ("host", 8080), ("ext", 9999)):
+        for proto in ("TCP", "UDP"):
+            assert set(node.probe(client, vip(10), port, proto)) == {"reject"}
+    assert not node.run(state="absent")["changed"]
+    stream.hang_up()
+    wait_until_idle(node)
+    assert node.run(state="absent")["changed"]
+    assert (node.sh("ipvsadm -S -n"), node.sh("ipset save"), node.sh("ip -o address")) == before
+    assert "SERVICENET" not in node.rules()
+
+
+@pytest.mark.soak
 def test_a_weight_that_somebody_took_is_given_back(node: ServicesNode) -> None:
     node.give(web(*BOTH), API)
     node.run()

@@ -26,7 +26,6 @@ from typing import NamedTuple
 
 from .ipvs import FRONTENDS, server_content
 from .ipvs_objects import Real, Server, Virtual
-from .ipvs_rules import OWNERSHIP
 from .passes import Changes, Program
 
 
@@ -109,13 +108,17 @@ def retiring(changes: Changes, limit: Limit) -> frozenset[str]:
 def needed_by(name: str, staying: Collection[str]) -> bool:
     """Do these virtual servers need a container as long as they stay? What says that they are ours, and addresses.
 
-    A mark does not tell an address; where nothing else does, all addresses of the family stay.
+    A mark does not tell an address; where nothing else does, all addresses of the family stay. Whatever else is sent to
+    them would reach the node's own servers, so the filter stays and refuses it, with the sets that it names.
     """
     family, kind, *key = name.split("/")
+    if kind == "device":
+        return bool(staying)
+    of_family = [server.split("/")[4] for server in staying if server.split("/")[0] == family]
     if kind == "address":
-        return any(server.split("/")[0] == family and server.split("/")[4] in (key[0], "-") for server in staying)
-    if kind in ("device", "sets"):
-        return bool(staying) and (kind == "device" or key[0] in OWNERSHIP)
+        return key[0] in of_family or "-" in of_family
+    if kind == "sets" or (kind == "chain" and key[0] == "filter"):
+        return bool(of_family)
     return name in staying
 
 

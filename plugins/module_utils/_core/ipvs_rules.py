@@ -41,8 +41,6 @@ WITH_MARKS = ("SPLIT", "NP", "NPOUT")
 ADDRESSES = "VIP"
 ADDRESS_TYPE = "hash:ip"
 MARKS = "MARK"
-# What says which virtual servers are ours.
-OWNERSHIP = (ADDRESSES, MARKS)
 MOST_ENTRIES = 1 << 20
 
 _PORT = "dst,dst"

@@ -17,6 +17,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs_dra
     drain_name,
     graceful,
     lingering,
+    needed_by,
     retiring,
     with_leftovers,
 )
@@ -183,6 +184,16 @@ def test_a_mark_keeps_the_addresses_of_its_family() -> None:
     held = holding(MARKED, Real(*HERE, 0, 1))
     since = {since_name(MARKED, HERE): 100}
     assert decided(held, {}, since, Limit(200, HOUR), here) == {ADDRESSES[PIPE]: (True, None)}
+
+
+@pytest.mark.parametrize("server", [WEB, MARKED])
+def test_what_refuses_stays_with_a_virtual_server_and_what_leads_to_it_goes(server: Server) -> None:
+    with_it = ["4/sets/VIP", "4/sets/MARK", "4/sets/INT", "4/chain/filter/INPUT"]
+    with_it += ["4/chain/filter/SERVICENET-IPVS-INPUT", NAMES[server], ADDRESSES[WEB], "4/device/servicenet0"]
+    without_it = ["4/set/INT/10.96.0.1,tcp:80", "4/chain/mangle/PREROUTING", "4/chain/nat/POSTROUTING"]
+    without_it += [ADDRESSES[PIPE], NAMES[PIPE], "6/sets/VIP", "6/chain/filter/INPUT"]
+    assert [name for name in with_it + without_it if needed_by(name, [NAMES[server]])] == with_it
+    assert not [name for name in with_it + without_it if needed_by(name, [])]
 
 
 def test_one_that_comes_back_is_forgotten() -> None:
