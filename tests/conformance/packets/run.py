@@ -117,6 +117,12 @@ def outcomes(expected: dict[str, Any]) -> list[dict[str, Any]]:
     return list(expected.get("one_of", [expected]))
 
 
+def everybody(expected: dict[str, Any]) -> list[str]:
+    """The backends that all have to be seen; of several outcomes, those of each."""
+    found = [outcome.get("backends", ()) for outcome in outcomes(expected) if not outcome.get("any_of")]
+    return sorted(set().union(*found))
+
+
 class Proxy(Protocol):
     """The service proxy under test, on one node, for one case."""
 
@@ -233,10 +239,7 @@ def replay(
 
 def wrong_checks(lab: PacketLab, checks: list[Check]) -> list[tuple[Check, str, str]]:
     """Sends the packets; returns the checks that failed, each with its result and with what is wrong."""
-    asked = [
-        check.probe | {"until": [] if check.expected.get("any_of") else list(check.expected.get("backends", ()))}
-        for check in checks
-    ]
+    asked = [check.probe | {"until": everybody(check.expected)} for check in checks]
     wrong = []
     for check, raw in zip(checks, lab.probe(asked), strict=True):
         seen = classify(check.probe, raw)
