@@ -196,8 +196,8 @@ class ServicesNode:
 
     def rules(self) -> str:
         """All rules of the node, of all programs, in a form that only changes with them."""
-        nft, *saved = self.lab.in_node("sh", "-c", _EVERY_RULE).split(_NEXT)
-        return "\n".join([_normal_nft(nft), *map(_normal, saved)])
+        nft, ipvs, *saved = self.lab.in_node("sh", "-c", _EVERY_RULE).split(_NEXT)
+        return "\n".join([_normal_nft(nft), *sorted(ipvs.splitlines()), *map(_normal, saved)])
 
     def tables(self) -> dict[str, str]:
         """The rules of the node by family and table: what one transaction changes as a whole."""
@@ -284,6 +284,11 @@ class ServicesNode:
 _NEXT = "# another table\n"
 _EVERY_RULE = f"""
 nft -s list ruleset
+printf {shlex.quote(_NEXT)}
+if [ -e /proc/net/ip_vs ]; then
+    ipvsadm -S -n
+    ipset save
+fi
 for tool in ip ip6; do
     for table in $(sort /proc/net/${{tool}}_tables_names); do
         printf {shlex.quote(_NEXT)}

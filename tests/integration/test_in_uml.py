@@ -27,7 +27,7 @@ GROUPS = {
     "switch": ("test_ipvs_switch.py",),
 }
 
-IN_EVERY_MODE = ("test_services_explain.py", "test_confirm.py")
+IN_EVERY_MODE = ("test_services_explain.py", "test_confirm.py", "test_rollback.py")
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -25,6 +25,7 @@ from integration.services_lab import (
     services_lab,
     vip,
 )
+from integration.test_rollback import roll_back
 from uml.machine import has_ip_vs
 
 __all__ = ["module_server", "services_lab"]
@@ -267,6 +268,20 @@ def test_cleanup_cuts_no_connection_and_lets_nobody_in(node: ServicesNode, opene
     assert node.run(state="absent")["changed"]
     assert (node.sh("ipvsadm -S -n"), node.sh("ipset save"), node.sh("ip -o address")) == before
     assert "SERVICENET" not in node.rules()
+
+
+@pytest.mark.soak
+def test_going_back_to_a_kept_state_cuts_no_connection(node: ServicesNode, opened: Open) -> None:
+    for pod in BOTH:
+        node.give(web(pod), API)
+        node.run()
+    stream = opened("pod", vip(10))
+    assert roll_back(node)["changed"]
+    assert weights(node) == {stream.other: 1, stream.mine: 0}
+    assert stream.say() == stream.mine == BOTH[1]
+    assert {opened("pod", vip(10)).mine for _each in range(4)} == {stream.other}
+    unchanged(node)
+    assert stream.say() == stream.mine
 
 
 @pytest.mark.soak

@@ -53,6 +53,9 @@ def files_of(node: ServicesNode) -> dict[str, tuple[int, int]]:
 
 
 def test_a_node_goes_back_holds_and_is_released(node: ServicesNode) -> None:
+    if node.variant.mode == "ipvs":
+        # It would wait for connections that have just ended; test_ipvs_drain.py goes back with one that has not.
+        node.variant = node.variant._replace(options={**node.variant.options, "ipvs_drain_seconds": 0})
     for state in STATES:
         become(node, state)
     assert who(node) == {"pod-b2"}
