@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import pytest
-from integration.services_lab import module_server, services_lab
-from integration.test_mode_switch import ALL, Switch, switch
+from integration.services_lab import NODE_IPS, module_server, services_lab, vip
+from integration.test_mode_switch import ALL, WEB, Switch, switch
 from uml.machine import has_ip_vs
 
 __all__ = ["module_server", "services_lab", "switch"]
@@ -29,3 +29,17 @@ def test_connections_survive_a_switch(switch: Switch, old: str, new: str) -> Non
     if old == "ipvs":
         assert switch.node.sh("ipvsadm -S -n") + switch.node.sh("ipset save") == ""
         assert "servicenet0" not in switch.node.sh("ip -o link")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("switch", ["iptables-nft"], indirect=True)
+def test_ipvs_leaves_alone_what_the_next_mode_has_translated(switch: Switch) -> None:
+    """It would remember a connection to nginx, and take packets of the next one from the same port of the client."""
+    node = switch.node
+    node.give(WEB)
+    switch.run("ipvs")
+    switch.run("userspace")
+    for client in ("ext", "pod", "pod-self", "remote-pod"):
+        for address, port in ((NODE_IPS[0], 30080), (NODE_IPS[1], 30080), (vip(10), 80), (vip(10, 6), 80)):
+            assert set(node.probe(client, address, port, count=8)) == {"pod-a1:8080", "pod-b1:8080"}
+    assert "TCP" not in node.sh("ipvsadm -L -n -c")

@@ -23,12 +23,10 @@ from .ipvs import HOST, MARKED, MASQUERADED, OUTSIDE, POD, STRAY, container
 from .ipvs_drain import needed_by
 from .ipvs_held import HALVES, as_address
 from .ipvs_objects import RETIRE, Operation, Real, Server, line
-from .ipvs_rules import ADDRESSES, MARKS, declarations, set_name
+from .ipvs_rules import ADDRESSES, MARKS, UPPER_BYTE, declarations, set_name
 from .passes import Changes
 from .settings import Settings
 
-# The upper byte of our marks.
-PREFIX = 0x5E
 IPSET = "ipset"
 IPVS = "IPVS"
 DEVICE = "servicenet0"
@@ -63,7 +61,7 @@ class Marks:
         return self._numbers[name] | (1 << self.bit if masqueraded else 0)
 
     def _number(self, chosen: int) -> int:
-        return (PREFIX << 24 | chosen & 0xFFFFFF) & ~(1 << self.bit)
+        return (UPPER_BYTE << 24 | chosen & 0xFFFFFF) & ~(1 << self.bit)
 
 
 class Part(NamedTuple):

@@ -7,7 +7,8 @@
     mangle PREROUTING   drops sources that are not allowed; marks what is to be masqueraded, and what is for a virtual
                         server that is found by a mark
     mangle OUTPUT       the same for the node's own packets
-    filter INPUT        refuses what has no endpoint, and ports that an address of Services does not have
+    filter INPUT        refuses what has no endpoint, and ports that an address of Services does not have; takes the
+                        mark off what others have translated
     filter OUTPUT       the same, which is sooner for a process of the node
     filter FORWARD      lets answers through
     nat POSTROUTING     masquerades what is marked, and what reaches itself
@@ -41,6 +42,8 @@ WITH_MARKS = ("SPLIT", "NP", "NPOUT")
 ADDRESSES = "VIP"
 ADDRESS_TYPE = "hash:ip"
 MARKS = "MARK"
+# The upper byte of those.
+UPPER_BYTE = 0x5E
 MOST_ENTRIES = 1 << 20
 
 _PORT = "dst,dst"
@@ -157,8 +160,16 @@ class _Rules:
         ping = "ipv6-icmp" if self.family == 6 else "icmp"
         defined = " ".join(self._not_in(name) for name in ("INT", "EXT", "SPLIT"))
         new = "-m conntrack --ctstate NEW -j"
+        upper = 0xFF << 24 & ~self.settings.mark
+        ours = f"-m mark --mark 0x{UPPER_BYTE << 24 & upper:x}/0x{upper:x}"
         return {
-            f"{PREFIX}-INPUT": (f"{new} {PREFIX}-OUTSIDE", f"{new} {PREFIX}-REFUSE"),
+            f"{PREFIX}-INPUT": (
+                # What another mode has translated meanwhile is its own. IPVS would remember the translated packet, and
+                # take those of a later connection from the same port, which that mode leads to a server of this node.
+                f"{ours} -m conntrack --ctstate DNAT -j MARK --set-xmark 0x0/0xffffffff",
+                f"{new} {PREFIX}-OUTSIDE",
+                f"{new} {PREFIX}-REFUSE",
+            ),
             f"{PREFIX}-OUTPUT": (f"{new} {PREFIX}-REFUSE",),
             f"{PREFIX}-FORWARD": ("-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",),
             f"{PREFIX}-OUTSIDE": (
