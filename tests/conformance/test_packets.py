@@ -22,7 +22,8 @@ from uml.machine import has_ip_vs
 from conformance.packets import deviations
 from conformance.packets.adapter_servicenet import Servicenet
 from conformance.packets.packet_lab import PacketLab
-from conformance.packets.run import MODES, Replay, case_names, checks_of, load_case, replay
+from conformance.packets.run import CASES, MODES, Replay, case_names, checks_of, load_case, replay
+from conformance.random.known import known
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
@@ -36,14 +37,16 @@ VARIANTS = {
 }
 if has_ip_vs():  # elsewhere test_packets_in_uml.py replays them
     VARIANTS["ipvs"] = ("ipvs", "legacy", "ipset")
-ITEMS = [pytest.param(variant, name, id=f"{variant}-{name}") for variant in VARIANTS for name in case_names(["*"])]
+# More cases may be recorded just before, see test_packets_in_uml.py.
+DIRECTORIES = [CASES, *map(Path, filter(None, [os.environ.get("SERVICENET_RECORDED")]))]
+WHERE = {name: directory for directory in DIRECTORIES for name in case_names(["*"], directory)}
+ITEMS = [pytest.param(variant, name, id=f"{variant}-{name}") for variant in VARIANTS for name in WHERE]
 
 
 class Replays:
     """Runs the cases of a variant ahead of the tests that ask for them, two labs side by side."""
 
     def __init__(self, stack: contextlib.ExitStack, wanted: list[tuple[str, str]]) -> None:
-        self.known = deviations.load()
         self.wanted = wanted
         self.free: queue.SimpleQueue[tuple[PacketLab, ModuleServer]] = queue.SimpleQueue()
         # To build one takes as long as some cases do.
@@ -66,7 +69,7 @@ class Replays:
         lab, server = self.free.get()
         try:
             proxy = functools.partial(Servicenet, server, mode, of_iptables)
-            return replay(name, proxy, mode, lab, with_health=True, known=self.known)
+            return replay(name, proxy, mode, lab, with_health=True, known=known(), cases=WHERE[name])
         finally:
             self.free.put((lab, server))
 

@@ -11,7 +11,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from lab.claim import kill_and_wait
 from lab.control_plane import Api, ControlPlane
@@ -61,33 +61,30 @@ class Answers(NamedTuple):
         return f"{p['target']} from {p['client']} to {p['address']} {p['port']}/{p['proto']}"
 
 
-class Twins(contextlib.ExitStack):
-    """Both labs and the API server; a context manager."""
+class Original(contextlib.ExitStack):
+    """A lab for the real kube-proxy, and the API server; a context manager."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.pool = concurrent.futures.ThreadPoolExecutor(4)
         self.proxy: KubeProxy | None = None
         self.objects: list[dict[str, Any]] = []
-        self.variant = ""
-        self.serving: Servicenet | None = None
 
-    def __enter__(self) -> Twins:
+    def __enter__(self) -> Self:
         super().__enter__()
         try:
-            self.plane = self.enter_context(ControlPlane())
-            self.api: Api = self.plane.api
-            self.api.create_all({"kind": "Namespace", "metadata": {"name": name}} for name in NAMESPACES)
-            self.theirs = self.enter_context(PacketLab())
-            self.ours = self.enter_context(PacketLab())
-            self.modules = self.enter_context(ModuleServer(self.ours.node))
-            self.callback(self.stop_kube_proxy)
-            self.callback(self.stop_ours)
-            self.callback(self.pool.shutdown)
+            self.build()
         except BaseException:
             self.close()
             raise
         return self
+
+    def build(self) -> None:
+        """Starts everything; what was started is on the stack."""
+        self.plane = self.enter_context(ControlPlane())
+        self.api: Api = self.plane.api
+        self.api.create_all({"kind": "Namespace", "metadata": {"name": name}} for name in NAMESPACES)
+        self.theirs = self.enter_context(PacketLab())
+        self.callback(self.stop_kube_proxy)
 
     # ---- the cluster
 
@@ -114,7 +111,7 @@ class Twins(contextlib.ExitStack):
         made = {key(item): item for item in self.objects}
         return [made[key(m)] if given.get(key(m)) == m else m for m in manifests]
 
-    # ---- the proxies
+    # ---- kube-proxy
 
     def start_kube_proxy(self, mode: str, options: dict[str, Any]) -> None:
         """kube-proxy on an empty node; returns once it has written its rules."""
@@ -130,6 +127,33 @@ class Twins(contextlib.ExitStack):
             for process in self.proxy.processes:
                 process.wait()
         self.proxy = None
+
+    def wait_for_kube_proxy(self) -> None:
+        """Until it has written what it was told, if it runs."""
+        if self.proxy:
+            # It waits for a moment before it so much as queues that.
+            time.sleep(WATCH)
+            self.proxy.wait_synced()
+
+
+class Twins(Original):
+    """Both labs and the API server; a context manager."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = concurrent.futures.ThreadPoolExecutor(4)
+        self.variant = ""
+        self.serving: Servicenet | None = None
+
+    def build(self) -> None:
+        """The twin, too."""
+        super().build()
+        self.ours = self.enter_context(PacketLab())
+        self.modules = self.enter_context(ModuleServer(self.ours.node))
+        self.callback(self.stop_ours)
+        self.callback(self.pool.shutdown)
+
+    # ---- the proxies
 
     def stop_ours(self) -> None:
         """Ends the proxies of our userspace mode, if they run."""
@@ -170,13 +194,6 @@ class Twins(contextlib.ExitStack):
         """Both catch up with what the API server has by now."""
         self.run_ours(variant, options, self.read())
         self.wait_for_kube_proxy()
-
-    def wait_for_kube_proxy(self) -> None:
-        """Until it has written what it was told, if it runs."""
-        if self.proxy:
-            # It waits for a moment before it so much as queues that.
-            time.sleep(WATCH)
-            self.proxy.wait_synced()
 
     # ---- the packets
 
