@@ -224,6 +224,7 @@ def test_a_connection_by_a_node_port_goes_on(node: ServicesNode, opened: Open, p
     unchanged(node)
 
 
+@pytest.mark.soak
 def test_udp_and_idle_endpoints_go_at_once(node: ServicesNode) -> None:
     node.give(web(*BOTH), API)
     node.run()

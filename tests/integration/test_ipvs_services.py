@@ -124,6 +124,7 @@ def test_one_changed_endpoint_is_its_own_operations(node: ServicesNode) -> None:
     assert set(node.probe("pod", vip(11), count=16)) == {"pod-a2:9090", "pod-b1:9090"}
 
 
+@pytest.mark.soak
 def test_drift_is_told_and_repaired(node: ServicesNode) -> None:
     """Whatever somebody does to what is ours; what is somebody else's stays as it is."""
     node.give(*ALL)
@@ -148,6 +149,7 @@ def test_drift_is_told_and_repaired(node: ServicesNode) -> None:
     assert not node.run()["changed"]
 
 
+@pytest.mark.soak
 def test_info_tells_what_the_kernel_holds(node: ServicesNode) -> None:
     node.give(*ALL)
     node.run()
@@ -164,6 +166,7 @@ def test_info_tells_what_the_kernel_holds(node: ServicesNode) -> None:
     assert (vip(11), "tcp") not in found
 
 
+@pytest.mark.soak
 def test_what_is_refused_is_told_with_its_service_and_nothing_stays(node: ServicesNode) -> None:
     """Of all steps, the kernel refuses one operation: somebody else has a virtual server there."""
     node.sh(f"ipvsadm -A -u {vip(11)}:80 -s wlc")
