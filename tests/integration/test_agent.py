@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from lab import ControlPlane, Lab
+from lab.open_files import times_open
 from lab.waiting import wait_until
 
 PROGRAM = "/usr/local/lib/servicenet/servicenet-agent.pyz"
@@ -203,15 +202,6 @@ def test_a_node_keeps_itself_up_to_date(agent: Agent, lab: Lab) -> None:
     assert "service rules" not in resync.output
 
 
-def is_open(path: str) -> bool:
-    """Has any process a file open that is called so where the process is?"""
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        with suppress(OSError):
-            if os.readlink(link) == path:
-                return True
-    return False
-
-
 def test_one_run_at_a_time_and_not_for_ever(agent: Agent, lab: Lab) -> None:
     change(agent.plane, ["pod-a2"], lab)
     assert agent.run("pull")[0] == 0
@@ -225,7 +215,7 @@ def test_one_run_at_a_time_and_not_for_ever(agent: Agent, lab: Lab) -> None:
         assert "held the lock" in said
         # A restore is repeated by nobody, so it waits.
         restore = agent.node.start_process(["python3", PROGRAM, "restore"])
-        wait_until(lambda: is_open("/run/servicenet/agent.lock"), "a restore that asks for the lock")
+        wait_until(lambda: times_open("/run/servicenet/agent.lock"), "a restore that asks for the lock")
         time.sleep(0.5)
         assert restore.poll() is None
         fcntl.flock(held, fcntl.LOCK_UN)

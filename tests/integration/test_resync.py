@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from lab import ControlPlane, Lab
 from lab.cluster import manifest_objects
+from lab.open_files import times_open
 from lab.playbooks import PlaybookRun
 from lab.waiting import wait_until
 
@@ -166,12 +167,11 @@ def test_two_at_the_same_moment(cluster: Cluster) -> None:
     slow.write_text('#!/bin/sh\n[ "$1" != -f ] || until [ -e /run/go ]; do sleep 0.1; done\nexec /run/nft "$@"\n')
     slow.chmod(0o755)
     node.run(["mount", "--bind", "/run/slow-nft", "/usr/sbin/nft"])
-    open_files = ["sh", "-c", "ls -l /proc/[0-9]*/fd"]
     try:
         with ThreadPoolExecutor() as pool:
             runs = [pool.submit(cluster.resync, "-v") for _run in range(2)]
             try:
-                wait_until(lambda: node.run(open_files, check=False).stdout.count("-> /run/servicenet/lock\n") >= 2)
+                wait_until(lambda: times_open("/run/servicenet/lock") >= 2)
             finally:
                 go.touch()
             told = [run.result().output for run in runs]
