@@ -20,6 +20,8 @@ from lab.control_plane import ControlPlane, peer
 
 API_IN_NODE = 16443  # where kube-proxy finds the API server, on the node's loopback
 METRICS, HEALTHZ = 10249, 10256
+# So often kube-proxy is started until it knows its zone, of which it hears in so many seconds or never.
+STARTS, LEARNS_WITHIN = 3, 3.0
 
 
 def kube_proxy() -> str:
@@ -98,16 +100,40 @@ class KubeProxy:
         return path
 
     def start(self, mode: str, options: dict[str, Any]) -> None:
-        """Starts kube-proxy, and with it the relay through which it finds the API server."""
+        """Starts kube-proxy, and with it the relay through which it finds the API server.
+
+        kube-proxy 1.36 asks for news of its Node before it says who wants to know its zone, so on a busy machine the
+        only news may find nobody, and it ignores hints for zones as long as it runs. Such a one is started anew.
+        """
         path = self.write_config(mode, options)
         self.processes = [
             self.exec(
                 "socat", f"TCP-LISTEN:{API_IN_NODE},bind=127.0.0.1,fork,reuseaddr", f"UNIX-CONNECT:{self.api_socket}"
             )
         ]
-        with open(self.directory / "kube-proxy.log", "w") as log:
-            self.processes.append(self.exec(kube_proxy(), "--config", path, "-v=2", output=log))
+        for _attempt in range(STARTS):
+            # What it says of its zone it says at 4.
+            verbosity = 4 if options.get("zone") else 2
+            with open(self.directory / "kube-proxy.log", "w") as log:
+                program = self.exec(kube_proxy(), "--config", path, f"-v={verbosity}", output=log)
+            self.processes.append(program)
+            if not options.get("zone") or self.learns_its_zone():
+                self.wait_synced()
+                return
+            program.kill()
+            program.wait()
+            self.processes.remove(program)
+        raise RuntimeError(f"kube-proxy did not learn its zone, see {self.directory}/kube-proxy.log")
+
+    def learns_its_zone(self) -> bool:
+        """Whether it has heard of its Node's zone a moment after it has synced."""
         self.wait_synced()
+        deadline = time.monotonic() + LEARNS_WITHIN
+        while "Updated proxier node topology labels" not in (self.directory / "kube-proxy.log").read_text():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        return True
 
     def metrics(self) -> dict[tuple[str, str], float]:
         """`kubeproxy_sync_proxy_rules_last*_timestamp_seconds` by name and family."""

@@ -219,7 +219,7 @@ class Twins(Original):
         for count in ASK_AGAIN:
             doubtful = [i for i, answer in enumerate(answers) if answer.wrong and not expected(i, answer)]
             if doubtful and count == ASK_AGAIN[-1]:
-                # On a busy machine kube-proxy may hear of its own Node, and so of its zone, after all else.
+                # On a busy machine kube-proxy may hear of the ServiceCIDRs after all else.
                 self.wait_for_kube_proxy()
             again = [
                 probes[i]
