@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +15,15 @@ from typing import Any
 
 import pytest
 from lab import Lab
+from lab.agent import build_agent, start_server
 from lab.waiting import wait_until
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 
 TAINT = {"key": "ToBeDeletedByClusterAutoscaler"}
 CHECK = 32100
+# The distribution's own, which a node has.
+PYTHON = "/usr/bin/python3"
 # Runs on the node, whose loopback no other namespace reaches.
 GET = """
 import json, sys, urllib.error, urllib.request
@@ -64,19 +66,17 @@ def put(state: Path, node: str, taints: list[dict[str, str]], **options: Any) ->
 
 
 @pytest.fixture
-def get(lab: Lab, checkout: Path, tmp_path: Path) -> Any:
+def get(lab: Lab, tmp_path: Path) -> Any:
     """The server of node-a -> asks it for a URL until it answers with a status: (weight, body)."""
-    program = tmp_path / "agent.pyz"
-    build = checkout / "roles" / "service_resync" / "files" / "build_agent.py"
-    subprocess.run([sys.executable, str(build), str(checkout / "plugins" / "module_utils"), str(program)], check=True)
-    (tmp_path / "agent.json").write_text(json.dumps({"state_dir": str(tmp_path), "run_dir": str(tmp_path / "run")}))
-    enter = ["ip", "netns", "exec", lab.node("node-a").netns]
-    python = [*enter, "/usr/bin/python3"]
-    server = subprocess.Popen([*python, str(program), "--config", str(tmp_path / "agent.json"), "serve"])
+    config = tmp_path / "agent.json"
+    config.write_text(json.dumps({"state_dir": str(tmp_path), "run_dir": str(tmp_path / "run")}))
+    node = lab.node("node-a")
+    server = start_server(node.netns, build_agent(tmp_path), config, PYTHON)
 
     def ask(url: str, status: int) -> tuple[str, str]:
         def answer() -> tuple[str, str] | None:
-            said = subprocess.run([*python, "-c", GET, url], capture_output=True, text=True, check=False).stdout
+            command = ["ip", "netns", "exec", node.netns, PYTHON, "-c", GET, url]
+            said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
             head, _line, body = said.partition("\n")
             got, _space, weight = head.partition(" ")
             return (weight, body) if got == str(status) else None

@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,11 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from collection_tree import CHECKOUT, collections_path
+from collection_tree import collections_path
 
 sys.path.insert(0, str(collections_path()))
 
+from lab.agent import build_agent, start_server
 from lab.claim import LabError, kill_and_wait
 from lab.modules import ModuleServer
 from lab.waiting import wait_until
@@ -115,15 +115,10 @@ class Servicenet:
     def _serve(self, ports: set[int]) -> None:
         """Starts the agent's server, which may outlive this process, and waits until it listens on these ports."""
         self._end_server()
-        program, config = self.place / "agent.pyz", self.place / "agent.json"
-        build = [sys.executable, CHECKOUT / "roles/service_resync/files/build_agent.py"]
-        subprocess.run([*build, CHECKOUT / "plugins/module_utils", program], check=True, stdout=subprocess.DEVNULL)
+        config = self.place / "agent.json"
         places = {option: self.arguments[option] for option in ("state_dir", "run_dir")}
         config.write_text(json.dumps({**places, "healthz_address": "", "metrics_address": ""}))
-        served = subprocess.Popen(
-            ["ip", "netns", "exec", self.server.netns, sys.executable, program, "--config", config, "serve"],
-            start_new_session=True,
-        )
+        served = start_server(self.server.netns, build_agent(self.place), config)
         self._pid_file.write_text(str(served.pid))
 
         def listening() -> bool:
