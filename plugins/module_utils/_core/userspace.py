@@ -24,11 +24,11 @@ from . import text_nginx
 from .nftables import Chain, NftablesCompiler, container
 from .passes import Program
 from .settings import Settings
-from .table import BALANCE, REJECT, Backend, PortRules, Target
+from .table import BALANCE, DROP, REJECT, Backend, PortRules, Target
 from .text_nginx import PROXY, RESERVED, ProxyOptions
 
 VERSION = 1
-# What nginx can relay; a frontend of another protocol is refused.
+# What nginx can relay; a frontend of another protocol is refused, unless a policy drops what comes there.
 PROTOCOLS = ("TCP", "UDP")
 _COLLECTIONS = {**text.COLLECTIONS, "proxy_port": text.Collection("inet_proto . inet_service")}
 _REJECTED = Target(REJECT, ())
@@ -87,6 +87,8 @@ class UserspaceCompiler(NftablesCompiler):
         return entry._replace(affinity=0, internal=internal, cluster=cluster, external=external, reachable=reachable)
 
     def _proxied(self, entry: PortRules, target: Target) -> Target:
+        if target.verdict == DROP:
+            return target
         address = self._address(entry.family)
         if entry.protocol not in PROTOCOLS or not address:
             return _REJECTED

@@ -12,6 +12,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.table import (
     BALANCE,
     CLUSTER_IP,
+    DROP,
     Backend,
     Frontend,
     PortRules,
@@ -50,6 +51,15 @@ def test_what_no_proxy_relays_is_refused() -> None:
     for program in (compiler("198.18.1.1").compile([rules("SCTP")]), compiler("fd98::1").compile([rules()])):
         assert not any(name.startswith("proxy/") for name in program)
         assert any(name.startswith("4/rejected/") for name in program)
+
+
+def test_what_a_policy_drops_is_dropped_with_and_without_a_proxy() -> None:
+    for protocol, number in (("TCP", 6), ("SCTP", 132)):
+        entry = rules(protocol)._replace(internal=Target(DROP, ()))
+        assert compiler("198.18.1.1").compile([entry]) == {
+            f"4/service/10.96.0.1 . {number} . 80": f"10.96.0.1 . {number} . 80 : drop",
+            "4/cluster_address/10.96.0.1": "10.96.0.1",
+        }
 
 
 def test_affinity_goes_by_the_client_address() -> None:
