@@ -27,6 +27,7 @@ from integration.services_lab import (
     services_lab,
     vip,
 )
+from uml.machine import is_inside
 
 __all__ = ["module_server", "node", "services_lab"]
 
@@ -45,8 +46,11 @@ class Traffic:
     """traffic.py in a namespace of the lab."""
 
     def __init__(self, node: ServicesNode, place: str, **targets: list[tuple[str, int]]) -> None:
+        # User Mode Linux has one processor, which modules need as well.
+        pause = "0.04" if is_inside() else "0.004"
+        program = [sys.executable, HERE / "traffic.py", pause, json.dumps(targets)]
         self._process = subprocess.Popen(
-            ["ip", "netns", "exec", node.lab.ns(place), sys.executable, str(HERE / "traffic.py"), json.dumps(targets)],
+            ["ip", "netns", "exec", node.lab.ns(place), *program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -4,10 +4,11 @@
 
 """A steady load on Services while something happens to the rules: new TCP and UDP flows, TCP connections that stay.
 
-Started by services_lab.py as `ip netns exec NAMESPACE python3 traffic.py SPEC`; SPEC is JSON, lists of [address, port]
-for `tcp`, `udp` (each datagram from a new port) and `streams` (a connection that says a line again and again, to a
-server that repeats it). It goes on until stdin ends and then prints, for each kind: `tries`, `who` answered how often,
-and `failed`, a list of sentences, and `again`, how many datagrams were sent again.
+Started by test_services_load.py as `ip netns exec NAMESPACE python3 traffic.py PAUSE SPEC`. PAUSE is how many seconds
+are between two flows to one address. SPEC is JSON, lists of [address, port] for `tcp`, `udp` (each datagram from a new
+port) and `streams` (a connection that says a line again and again, to a server that repeats it). It goes on until stdin
+ends and then prints, for each kind: `tries`, `who` answered how often, and `failed`, a list of sentences, and `again`,
+how many datagrams were sent again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any
 # was led nowhere. A datagram is lost where a busy endpoint that is gone answers after its flow was forgotten.
 PATIENCE = 6.0
 AGAIN = (1.0, 2.0)
-PAUSE = 0.004
+PAUSE = float(sys.argv[1])
 LINGER_RESET = struct.pack("ii", 1, 0)
 
 
@@ -119,7 +120,7 @@ async def stream(address: str, port: int, tally: Tally, done: asyncio.Event, ope
 
 async def main() -> None:
     """Everything at once, until stdin ends; says when all streams are open."""
-    spec = json.loads(sys.argv[1])
+    spec = json.loads(sys.argv[2])
     tallies = {kind: Tally() for kind in spec}
     done = asyncio.Event()
     opened = asyncio.Barrier(1 + len(spec.get("streams", [])))

@@ -60,6 +60,11 @@ def has_ip_vs() -> bool:
     return Path("/proc/net/ip_vs").exists()
 
 
+def is_inside() -> bool:
+    """Is the kernel that runs here User Mode Linux itself?"""
+    return "User Mode Linux" in Path("/proc/cpuinfo").read_text()
+
+
 def run_inside(command: list[str], directory: Path, seconds: float = 600) -> Ended:
     """Boots, runs the command in ``directory`` as root, and powers off; nothing of it stays but what the command wrote.
 
