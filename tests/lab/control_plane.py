@@ -30,6 +30,8 @@ PEERS = Path.home() / ".cache" / "servicenet" / "peers" / "bin"
 SERVICE_CIDRS = "10.96.0.0/12,fd00:10:96::/108"
 CONTROLLERS = "endpoints-controller,endpointslice-controller,endpointslice-mirroring-controller"
 CONNECTIONS = 16
+# kube-apiserver closes a connection on which nothing was asked for 90 seconds.
+IDLE = 60.0
 
 # kind -> (path of its API group, name in paths, has a namespace)
 KINDS = {
@@ -97,6 +99,9 @@ class Api:
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             self._threads.connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=context, timeout=60)
+        elif time.monotonic() - self._threads.used > IDLE:
+            self._threads.connection.close()
+        self._threads.used = time.monotonic()
         return self._threads.connection  # type: ignore[no-any-return]
 
     def text(self, path: str) -> str:
