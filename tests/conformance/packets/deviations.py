@@ -38,7 +38,7 @@ class Deviation(NamedTuple):
             and fnmatch.fnmatchcase(case, self.case)
             and fnmatch.fnmatchcase(label, self.probe)
             and self.recorded in set().union(*map(results, _recorded_for(mode, recordings)))
-            and (not self.as_in or self.ours in results(recordings[self.as_in]))
+            and (not self.as_in or self.ours in results(recordings.get(self.as_in, {})))
         )
 
 
