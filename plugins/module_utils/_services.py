@@ -24,6 +24,7 @@ from ._core.snapshot import Snapshot, load
 from ._mode import Mode
 from ._node import files, preflight_facts
 from ._node.legacy_tables import LEGACY, loaded_tables
+from ._node.lock import Lock
 from ._node.runner import MissingToolError, Runner
 from ._options import families, recorded
 from ._outcome import Outcome
@@ -125,7 +126,8 @@ def take_in(params: dict[str, Any], check: bool) -> bool:
 
     In check mode the options lead to where it arrived from now on.
 
-    :raises ServicenetError: it is damaged, or can't be read or written; the node's snapshot stays.
+    :raises ServicenetError: it is damaged, can't be read or written, or another run is at work for too long; the node's
+        snapshot stays.
     """
     arrived, place = params["snapshot_arrived"], params["snapshot"]
     if not arrived or params["state"] != "present":
@@ -136,7 +138,10 @@ def take_in(params: dict[str, Any], check: bool) -> bool:
     load(data)
     if check:
         params["snapshot"] = arrived
-    else:
+        return True
+    with Lock(os.path.join(params["run_dir"], "lock"), params["lock_timeout"]):
+        if data == files.read_bytes(place):
+            return False  # another run brought the same
         os.makedirs(os.path.dirname(place), SNAPSHOT_FOLDER_MODE, exist_ok=True)
         files.write_atomic(place, data, SNAPSHOT_MODE)
     return True

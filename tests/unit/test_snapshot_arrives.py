@@ -14,6 +14,7 @@ import pytest
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node.lock import Lock
 from ansible_collections.kubenode.servicenet.plugins.module_utils._options import completed, recorded
 from ansible_collections.kubenode.servicenet.plugins.module_utils._services import lacks_snapshot, take_in
 
@@ -27,8 +28,9 @@ def of(*names: str) -> bytes:
 def params(tmp_path: Path) -> dict[str, Any]:
     """The options of a node that has no snapshot yet and gets one."""
     (tmp_path / "arrived").write_bytes(of("new"))
-    places = {"snapshot": str(tmp_path / "kept/snapshot"), "snapshot_arrived": str(tmp_path / "arrived")}
-    return completed({**places, "snapshot_digest": snapshot.load(of("new")).digest})
+    places = {"snapshot": "kept/snapshot", "snapshot_arrived": "arrived", "run_dir": "run"}
+    options = {name: str(tmp_path / place) for name, place in places.items()}
+    return completed({**options, "snapshot_digest": snapshot.load(of("new")).digest})
 
 
 def test_it_takes_the_place_of_none_and_of_an_old_one(params: dict[str, Any]) -> None:
@@ -59,10 +61,32 @@ def test_a_damaged_one_is_refused(params: dict[str, Any]) -> None:
         assert place.read_bytes() == of("new")
 
 
+def test_it_waits_for_a_run_that_is_at_work(params: dict[str, Any]) -> None:
+    lock = Path(params["run_dir"]) / "lock"
+    with Lock(str(lock), 0), pytest.raises(ServicenetError, match="held the lock"):
+        take_in({**params, "lock_timeout": 0}, False)
+    assert not Path(params["snapshot"]).exists()
+
+
+def test_the_same_that_another_run_brought_meanwhile_is_none(
+    params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, wait = Path(params["snapshot"]), Lock.__enter__
+
+    def until_the_other_has_ended(lock: Lock) -> Lock:
+        place.parent.mkdir()
+        place.write_bytes(of("new"))
+        return wait(lock)
+
+    monkeypatch.setattr(Lock, "__enter__", until_the_other_has_ended)
+    assert not take_in(params, False)
+
+
 def test_check_mode_looks_at_it_where_it_arrived(params: dict[str, Any]) -> None:
     place = Path(params["snapshot"])
     assert take_in(params, True)
     assert not place.parent.exists()
+    assert not Path(params["run_dir"]).exists()
     assert params["snapshot"] == params["snapshot_arrived"]
     assert not lacks_snapshot(params)
 
