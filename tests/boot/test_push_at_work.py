@@ -30,6 +30,7 @@ INVENTORY, SNAPSHOT = "/root/100% mine.json", "/root/cluster.jsonl.gz"
 BY_SYSTEMD = {"service_resync_push_supervisor": "systemd", "service_resync_interval": 1}
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STATE = "/var/lib/servicenet/nftables.json"
+NO_NODE = "Could not match supplied host pattern, ignoring: servicenet_nodes"
 
 
 class Controller:
@@ -144,17 +145,21 @@ def test_the_timer_of_the_user_manager(controller: Controller) -> None:
     assert controller.who_answers() != {"pod-2"}
 
 
-def test_a_run_that_hangs_is_ended(controller: Controller, full_figures: bool) -> None:
+def test_a_run_that_hangs_is_ended_and_told(controller: Controller, full_figures: bool) -> None:
+    """So is one that finds no node."""
     if not full_figures:
         pytest.skip("a run that hangs is one of the full figures")
     controller.lets_root_linger()
+    log, hung, failed = "USER_UNIT=servicenet-resync.service", "result 'timeout'", "result 'exit-code'"
     controller.machine.write("/usr/bin/hangs", "#!/bin/sh\nexec sleep infinity\n", 0o755)
     controller.playbook("site", **BY_SYSTEMD, service_resync_time_limit=30)
     inventory = controller.node.path(INVENTORY)
     sound = inventory.read_text()
     inventory.write_text(sound.replace('"/usr/bin/python3"', '"/usr/bin/hangs"'))
-    ended = ["journalctl", "--output=cat", "USER_UNIT=servicenet-resync.service"]
-    wait_until(lambda: "Failed with result 'timeout'" in controller.says(*ended), "the time limit")
+    wait_until(lambda: hung in controller.says("journalctl", "--output=cat", log), "the time limit")
+    inventory.write_text(sound.replace('"servicenet_nodes"', '"others"'))
+    wait_until(lambda: failed in controller.says("journalctl", "--output=cat", log), "a run without nodes")
+    assert NO_NODE in controller.says("journalctl", "--output=cat", "--boot")
     inventory.write_text(sound)
     controller.offer("pod-2")
     controller.comes_to("pod-2")

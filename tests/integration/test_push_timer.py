@@ -17,10 +17,18 @@ from pathlib import Path
 import pytest
 
 PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
+NODES = "nodes:&zone-1"
+UNITS = ".config/systemd/user"
+
+
+def words_of(service: Path) -> list[str]:
+    """What the unit of the timer starts."""
+    (start,) = [line for line in service.read_text().splitlines() if line.startswith("ExecStart=")]
+    return [word.replace("%%", "%") for word in shlex.split(start.partition("=")[2])]
 
 
 def write_units(home: Path, state: str, *options: str) -> str:
-    """Runs that part of the role as a user without a session -> what Ansible said."""
+    """Runs that part of the role as a user without a session, for the nodes of zone-1 -> what Ansible said."""
     inventory = home / "100% mine.yml"
     inventory.write_text(json.dumps({"all": {"hosts": {"localhost": {"ansible_connection": "local"}}}}))
     role = {"name": "kubenode.servicenet.service_resync", "tasks_from": "push"}
@@ -30,10 +38,11 @@ def write_units(home: Path, state: str, *options: str) -> str:
         "service_resync_state": state,
         "service_resync_interval": 90,
         "service_resync_inventory": str(inventory),
+        "servicenet_hosts": NODES,
     }
     task = {"ansible.builtin.include_role": role, "vars": variables}
     (home / "play.yml").write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [task]}]))
-    environment = {name: value for name, value in os.environ.items() if name != "XDG_RUNTIME_DIR"}
+    environment = {variable: os.environ[variable] for variable in os.environ if variable != "XDG_RUNTIME_DIR"}
     done = subprocess.run(
         [PLAYBOOK, f"--inventory={inventory}", home / "play.yml", *options],
         env={**environment, "HOME": str(home), "ANSIBLE_NOCOLOR": "1"},
@@ -45,31 +54,44 @@ def write_units(home: Path, state: str, *options: str) -> str:
     return done.stdout
 
 
-def test_systemd_understands_the_timer_of_push(tmp_path: Path) -> None:
-    units = tmp_path / ".config/systemd/user"
-    write_units(tmp_path, "present", "--check")
-    assert not units.exists()
-    write_units(tmp_path, "present")
-    assert "changed=0" in write_units(tmp_path, "present")
-    service, timer = (units / f"servicenet-resync.{kind}" for kind in ("service", "timer"))
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the units of a user are, after that part of the role."""
+    made = tmp_path_factory.mktemp("home")
+    write_units(made, "present", "--check")
+    assert not (made / UNITS).exists()
+    write_units(made, "present")
+    assert "changed=0" in write_units(made, "present")
+    return made
+
+
+def test_systemd_understands_the_timer_of_push(home: Path, tmp_path: Path) -> None:
+    service, timer = (home / UNITS / f"servicenet-resync.{kind}" for kind in ("service", "timer"))
     assert "OnUnitActiveSec=90\n" in timer.read_text()
-    (start,) = [line for line in service.read_text().splitlines() if line.startswith("ExecStart=")]
-    words = [word.replace("%%", "%") for word in shlex.split(start.partition("=")[2])]
-    command = [sys.executable, "-m", "ansible", "playbook"]
-    assert words[-7:] == [*command, "--inventory", str(tmp_path / "100% mine.yml"), "kubenode.servicenet.resync"]
+    nodes = ["--extra-vars", json.dumps({"servicenet_hosts": NODES})]
+    command = [sys.executable, "-m", "ansible", "playbook", *nodes, "--inventory", str(home / "100% mine.yml")]
+    assert words_of(service)[-9:] == [*command, "kubenode.servicenet.resync"]
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("there is no systemd-analyze on this machine")
-    runtime = tmp_path / "runtime"
-    runtime.mkdir(mode=0o700)
+    tmp_path.chmod(0o700)
     judged = subprocess.run(
         [analyze, "verify", "--user", "--man=no", timer, service],
-        env={**os.environ, "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(runtime)},
+        env={**os.environ, "HOME": str(home), "XDG_RUNTIME_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
     )
     assert judged.returncode == 0, judged.stderr
     assert "servicenet" not in judged.stderr, judged.stderr
-    write_units(tmp_path, "absent")
-    assert list(units.iterdir()) == []
+
+
+def test_a_group_that_is_not_there_fails_and_an_empty_one_does_not(home: Path) -> None:
+    words = words_of(home / UNITS / "servicenet-resync.service")
+    inventory = home / "100% mine.yml"
+    missing, empty = "Could not match supplied host pattern, ignoring: nodes", "no hosts matched"
+    for groups, status, says in (({"others": {}}, 1, missing), ({"nodes": {}, "zone-1": {}}, 0, empty)):
+        inventory.write_text(json.dumps({"all": {"children": groups}}))
+        done = subprocess.run(words[words.index("/usr/bin/env", 1) :], capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stdout + done.stderr
+        assert says in done.stdout + done.stderr
