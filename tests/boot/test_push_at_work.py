@@ -145,14 +145,21 @@ def test_the_timer_of_the_user_manager(controller: Controller) -> None:
     assert controller.who_answers() != {"pod-2"}
 
 
-def test_a_run_that_hangs_is_ended_and_told(controller: Controller, full_figures: bool) -> None:
+@pytest.mark.parametrize("supervisor", ["systemd", "cron"])
+def test_a_run_that_hangs_is_ended_and_told(controller: Controller, supervisor: str, full_figures: bool) -> None:
     """So is one that finds no node."""
     if not full_figures:
         pytest.skip("a run that hangs is one of the full figures")
-    controller.lets_root_linger()
-    log, hung, failed = "USER_UNIT=servicenet-resync.service", "result 'timeout'", "result 'exit-code'"
+    if supervisor == "systemd":
+        controller.lets_root_linger()
+        log, hung, failed = "USER_UNIT=servicenet-resync.service", "result 'timeout'", "result 'exit-code'"
+    else:
+        controller.node.run(["systemctl", "enable", "--now", "cron.service"])
+        log, hung, failed = "--identifier=servicenet-resync", "ended at its time limit of 30 s", NO_NODE
     controller.machine.write("/usr/bin/hangs", "#!/bin/sh\nexec sleep infinity\n", 0o755)
-    controller.playbook("site", **BY_SYSTEMD, service_resync_time_limit=30)
+    controller.playbook(
+        "site", **{**BY_SYSTEMD, "service_resync_push_supervisor": supervisor}, service_resync_time_limit=30
+    )
     inventory = controller.node.path(INVENTORY)
     sound = inventory.read_text()
     inventory.write_text(sound.replace('"/usr/bin/python3"', '"/usr/bin/hangs"'))
