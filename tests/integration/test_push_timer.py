@@ -27,7 +27,7 @@ def words_of(service: Path) -> list[str]:
     return [word.replace("%%", "%") for word in shlex.split(start.partition("=")[2])]
 
 
-def write_units(home: Path, state: str, *options: str) -> str:
+def write_units(home: Path, state: str, *options: str, name: str = "servicenet-resync") -> str:
     """Runs that part of the role as a user without a session, for the nodes of zone-1 -> what Ansible said."""
     inventory = home / "100% mine.yml"
     inventory.write_text(json.dumps({"all": {"hosts": {"localhost": {"ansible_connection": "local"}}}}))
@@ -35,6 +35,7 @@ def write_units(home: Path, state: str, *options: str) -> str:
     variables = {
         "service_resync_method": "push",
         "service_resync_push_supervisor": "systemd",
+        "service_resync_push_name": name,
         "service_resync_state": state,
         "service_resync_interval": 90,
         "service_resync_inventory": str(inventory),
@@ -95,3 +96,12 @@ def test_a_group_that_is_not_there_fails_and_an_empty_one_does_not(home: Path) -
         done = subprocess.run(words[words.index("/usr/bin/env", 1) :], capture_output=True, text=True, check=False)
         assert done.returncode == status, done.stdout + done.stderr
         assert says in done.stdout + done.stderr
+
+
+def test_each_cluster_has_a_timer(home: Path) -> None:
+    units = home / UNITS
+    write_units(home, "present", name="other")
+    locks = {word for path in units.glob("*.service") for word in words_of(path) if word.endswith(".lock")}
+    assert len(locks) == 2
+    write_units(home, "absent")
+    assert {path.name for path in units.iterdir()} == {"other.service", "other.timer"}
