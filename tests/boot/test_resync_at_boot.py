@@ -7,18 +7,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from boot.world import VIP, cluster_file, use_networkd
 from lab.claim import kill_and_wait
-from lab.machine import GATEWAY, POD_CIDR, Machine
+from lab.machine import ADDRESS, GATEWAY, POD_CIDR, Machine
 from lab.playbooks import PlaybookRun
 from lab.waiting import wait_until
 
+RESTORE = "servicenet-restore.service"
 AT_ONLINE = "/var/lib/rules-at-online"
 # What the kernel holds when the network is said to be up. Each unit waits for what stands behind After alone.
 WITNESS = f"""\
@@ -35,6 +38,25 @@ WantedBy=multi-user.target
 """
 # A restore that takes its time: whoever does not wait for it comes first.
 SLOW = "[Service]\nExecStartPre=/bin/sleep 2\n"
+# firewalld counts as started when it has its name on the bus, and this comes behind: whoever does not wait is flushed.
+SLOW_FIREWALLD = """\
+[Service]
+ExecStart=
+ExecStart=/usr/bin/python3 /usr/local/bin/slow-firewalld --nofork --nopid
+"""
+SLOWLY = """\
+import time
+from firewall.core.fw import Firewall
+
+start = Firewall._start
+
+def slowly(*arguments, **more):
+    time.sleep(5)
+    return start(*arguments, **more)
+
+Firewall._start = slowly
+exec(open("/usr/sbin/firewalld").read())
+"""
 
 
 class Kept:
@@ -69,7 +91,16 @@ class Kept:
 
     def stop_source(self) -> None:
         """The URL answers no longer."""
-        kill_and_wait([self._server])
+        if self._server:
+            kill_and_wait([self._server])
+        self._server = 0
+
+    def comes_to(self, pod: str) -> None:
+        """The URL answers, and the timer brings this Pod."""
+        self.offer(pod)
+        if not self._server:
+            self.start_source()
+        wait_until(lambda: self.who_answers() == {pod}, "the timer")
 
     def playbook(self, name: str, *options: str) -> PlaybookRun:
         """A playbook of the collection on the machine."""
@@ -110,6 +141,30 @@ class Kept:
     def who_answers(self) -> set[str]:
         """Who answers the Service's address, asked from outside."""
         return self.machine.answers("outside", VIP, 80)
+
+    def answers_health_check(self, place: str) -> bool:
+        """Does somebody there get an answer from the node's own server?"""
+        ask = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)"
+        url = f"http://{ADDRESS}:10256/healthz"
+        command = ["ip", "netns", "exec", self.machine.ns(place), sys.executable, "-c", ask, url]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    @contextmanager
+    def without_timer(self) -> Iterator[None]:
+        """The agent runs only where something else starts it."""
+        self.systemctl("stop", "servicenet-pull.timer", "servicenet-pull.service")
+        try:
+            yield
+        finally:
+            self.systemctl("start", "servicenet-pull.timer")
+
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """Waits in the end for one more restore than there was."""
+        wait_until(lambda: self.systemctl("is-active", RESTORE) == "inactive", "the last restore")
+        restored = self.journal(RESTORE).count("restore: ")
+        yield
+        wait_until(lambda: self.journal(RESTORE).count("restore: ") > restored, "a restore")
 
 
 @pytest.fixture(scope="module", params=["nftables", "iptables", "userspace"])
@@ -153,24 +208,94 @@ def test_a_boot_brings_the_rules_back_before_the_network_is_up(kept: Kept) -> No
     assert kept.ports() == ports
     proxies = kept.systemctl("is-active", "servicenet-userspace.service")
     assert proxies == ("active" if ports else "inactive")
-    assert "restore: " in kept.journal("servicenet-restore.service")
+    assert "restore: " in kept.journal(RESTORE)
     wait_until(lambda: "The rules stay as they are" in kept.journal("servicenet-pull.service"), "a pull in vain")
     assert kept.last_run()["result"] == "unreachable"
     assert kept.systemctl("is-system-running") == "running"
     assert kept.who_answers() == {"pod-2"}
 
 
-@pytest.mark.parametrize("verb", ["restart", "reload"])
+@pytest.mark.parametrize("verb", ["restart", "reload", "start"])
 def test_the_rules_come_back_when_nftables_flushes_everything(kept: Kept, verb: str) -> None:
-    """The source is still away, so the timer does not bring them."""
-    # What is told to reload while it still starts does not, says systemd.
-    wait_until(lambda: kept.systemctl("is-active", "servicenet-restore.service") == "active", "the last restore")
-    restored = kept.journal("servicenet-restore.service").count("restore: ")
-    kept.machine.node.run(["nft", "add", "table", "ip", "somebody"])
-    kept.systemctl(verb, "nftables.service")
-    assert "somebody" not in kept.machine.node.run(["nft", "list", "tables"]).stdout
-    wait_until(lambda: kept.journal("servicenet-restore.service").count("restore: ") > restored, "a restore")
+    with kept.without_timer():
+        with kept.restoring():
+            kept.machine.node.run(["nft", "add", "table", "ip", "somebody"])
+            if verb == "start":
+                kept.systemctl("stop", "nftables.service")
+            kept.systemctl(verb, "nftables.service")
+            assert "somebody" not in kept.machine.node.run(["nft", "list", "tables"]).stdout
+        assert kept.who_answers() == {"pod-2"}
+
+
+def test_firewalld(kept: Kept, full_figures: bool) -> None:
+    """Whatever its backend is, it flushes the tables of iptables; its own zone lets through what was translated."""
+    run = kept.machine.node.run
+    kept.comes_to("pod-2")
+    if full_figures:
+        kept.machine.write("/usr/local/bin/slow-firewalld", SLOWLY)
+        kept.machine.write("/etc/systemd/system/firewalld.service.d/slow.conf", SLOW_FIREWALLD)
+        kept.systemctl("daemon-reload")
+    with kept.without_timer():
+        # It conflicts with nftables, which is still active.
+        with kept.restoring():
+            run(["systemctl", "start", "firewalld.service"])
+        assert kept.machine.answers("pod-1", VIP, 80) == kept.who_answers() == {"pod-2"}
+        # What the node itself answers is firewalld's matter.
+        assert not any(map(kept.answers_health_check, ("outside", "pod-1")))
+        run(["firewall-cmd", "--add-port=10256/tcp"])
+        assert all(map(kept.answers_health_check, ("outside", "pod-1")))
+        run(["firewall-cmd", "--remove-port=10256/tcp"])
+        run(["firewall-cmd", "--zone=trusted", f"--add-source={POD_CIDR}"])
+        assert kept.answers_health_check("pod-1")
+        assert not kept.answers_health_check("outside")
+        for verb, backend in (("reload", "nftables"), ("restart", "iptables"), ("restart", "nftables")):
+            if full_figures:
+                run(["sed", "-i", f"s/^FirewallBackend=.*/FirewallBackend={backend}/", "/etc/firewalld/firewalld.conf"])
+                with kept.restoring():
+                    run(["systemctl", verb, "firewalld.service"])
+                assert kept.machine.answers("pod-1", VIP, 80) == kept.who_answers() == {"pod-2"}
+        # Of this systemd knows nothing.
+        run(["firewall-cmd", "--reload"])
+        assert (kept.who_answers() == {"pod-2"}) == (kept.mode != "iptables")
+    wait_until(lambda: kept.who_answers() == {"pod-2"}, "the timer")
+    if full_figures:
+        run(["systemctl", "disable", "nftables.service", "servicenet-pull.timer"])
+        run(["systemctl", "enable", "firewalld.service"])
+        kept.machine.reboot()
+        assert kept.who_answers() == {"pod-2"}
+        assert kept.systemctl("is-active", "servicenet-pull.timer") == "inactive"
+        run(["systemctl", "disable", "--now", "firewalld.service"])
+        assert (kept.who_answers() == {"pod-2"}) == (kept.mode != "iptables")
+        run(["systemctl", "enable", "--now", "nftables.service", "servicenet-pull.timer"])
+
+
+def test_netfilter_persistent(kept: Kept) -> None:
+    """It saved rules of ours, which are old by now, and loads them when it starts."""
+    if kept.mode != "iptables":
+        pytest.skip("it loads tables of iptables")
+    run = kept.machine.node.run
+    kept.comes_to("pod-1")
+    run(["netfilter-persistent", "save"])
+    kept.comes_to("pod-2")
+    with kept.without_timer():
+        with kept.restoring():
+            run(["systemctl", "enable", "--now", "netfilter-persistent.service"])
+        with kept.restoring():
+            run(["systemctl", "restart", "netfilter-persistent.service"])
+        assert kept.who_answers() == {"pod-2"}
+        # Of what follows systemd knows nothing.
+        run(["netfilter-persistent", "reload"])
+        assert kept.who_answers() == {"pod-1"}
+    wait_until(lambda: kept.who_answers() == {"pod-2"}, "the timer")
+    with kept.without_timer():
+        run(["netfilter-persistent", "flush"])
+        assert "pod-2" not in kept.who_answers()
+    wait_until(lambda: kept.who_answers() == {"pod-2"}, "the timer")
+    run(["systemctl", "disable", "servicenet-pull.timer", "nftables.service"])
+    kept.machine.reboot()
     assert kept.who_answers() == {"pod-2"}
+    run(["systemctl", "disable", "netfilter-persistent.service"])
+    run(["systemctl", "enable", "--now", "nftables.service", "servicenet-pull.timer"])
 
 
 def test_nothing_is_left_after_cleanup_and_a_boot(kept: Kept) -> None:
@@ -178,6 +303,7 @@ def test_nothing_is_left_after_cleanup_and_a_boot(kept: Kept) -> None:
     kept.machine.reboot()
     assert kept.who_answers() != {"pod-2"}
     assert kept.systemctl("list-units", "--all", "--plain", "--no-legend", "servicenet-*") == ""
+    assert not [*kept.machine.node.path("/etc/systemd/system").glob("*.wants/servicenet-*")]
     for path in ("/etc/servicenet", "/usr/local/lib/servicenet", "/var/lib/servicenet"):
         assert not kept.machine.node.path(path).exists()
     assert VIP not in kept.machine.node.run(["nft", "list", "ruleset"]).stdout
