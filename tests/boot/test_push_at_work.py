@@ -119,7 +119,7 @@ def test_the_timer_of_the_user_manager(controller: Controller) -> None:
     controller.offer("pod-2")
     controller.comes_to("pod-2")
     # While somebody else's run is at work there is no second one, and that is no failure.
-    lock = "/root/.cache/servicenet/resync.lock"
+    lock = "/root/.cache/servicenet/servicenet-resync.lock"
     held = "touch /run/held && exec sleep infinity"
     controller.says("systemd-run", "--unit=other", "flock", lock, "sh", "-c", held)
     wait_until(controller.node.path("/run/held").exists, "the other run")
