@@ -206,7 +206,7 @@ class Twins(Original):
             seen, got = classify(p, theirs), classify(p, ours)
             # A proxy of ours is itself the client of the backends.
             proxied = VARIANTS[self.variant].ours == "userspace"
-            compared = map(others, (seen, got)) if proxied and p["client"] == "pod-self" else (seen, got)
+            compared = (others(seen, ["drop"]), others(got)) if proxied and p["client"] == "pod-self" else (seen, got)
             answers.append(Answers(p, seen, got, unlike(*compared, compare_source=not proxied)))
         return answers
 
@@ -245,12 +245,15 @@ def key(manifest: dict[str, Any]) -> tuple[str, str, str]:
     return manifest["kind"], metadata.get("namespace", ""), metadata["name"]
 
 
-def others(outcome: dict[str, Any]) -> dict[str, Any]:
+def others(outcome: dict[str, Any], lost: list[str] | None = None) -> dict[str, Any]:
     """What a Pod saw of others than itself. Where the slice does not say that it is the node's own, kube-proxy's mode
-    nftables loses what it sends to itself."""
+    nftables loses what it sends to itself.
+
+    :param lost: how such a loss looks; any other failure stays.
+    """
     own = CLIENTS["pod-self"][0]
     backends = {name: source for name, source in outcome.get("backends", {}).items() if name.partition(":")[0] != own}
-    if not backends:
+    if not backends or outcome.get("failures") not in (None, lost):
         return outcome
     return {key: value for key, value in outcome.items() if key != "failures"} | {
         "result": "answer",
