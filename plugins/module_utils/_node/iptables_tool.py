@@ -163,10 +163,11 @@ class IptablesTool:
         :raises ToolError: iptables-save failed.
         """
         wanted = list(tables)
-        found: dict[str, SavedTable] = {}
-        loaded = loaded_tables(self.family) if self.variant == LEGACY else None
-        for table in wanted:
-            if loaded is None or table in loaded:
+        found = self._list_all() if self.variant == NFT and len(wanted) > 1 else None
+        if found is None:
+            loaded = loaded_tables(self.family) if self.variant == LEGACY else wanted
+            found = {}
+            for table in (table for table in wanted if table in loaded):
                 found.update(parse_save(self._list(table)))
         return {table: found.get(table, SavedTable({}, {})) for table in wanted}
 
@@ -200,6 +201,12 @@ class IptablesTool:
         if self.version().number >= RESTORE_WAITS:
             argv += ["-w", str(WAIT_SECONDS)]
         return argv
+
+    def _list_all(self) -> dict[str, SavedTable] | None:
+        """All tables at once, which takes iptables-nft as long as one of them: it asks the kernel for everything. None
+        if it can't show one of them, which may be none of those that are wanted."""
+        rc, out, err = self._run([self._tool().save], None)
+        return None if rc != 0 or INCOMPATIBLE.search(out + err) else parse_save(out)
 
     def _list(self, table: str) -> str:
         argv = [self._tool().save, "-t", table]

@@ -55,6 +55,7 @@ def variant_tools(*variants: str) -> list[str]:
     return [f"iptables-{variant}{part}" for variant in variants for part in ("", "-save", "-restore")]
 
 
+RAW = "`raw' is incompatible, use 'nft' tool.\n"
 PLAIN = ["iptables", "iptables-save", "iptables-restore"]
 
 
@@ -139,6 +140,26 @@ def test_a_legacy_table_that_is_not_loaded_is_empty_and_not_asked_for(loaded: Ca
     saved = tool(run, LEGACY).save(["nat", "filter"])
     assert saved == {"nat": {}, "filter": {"INPUT": ("-j DOCKER",), "DOCKER": ()}}
     assert run.commands == ["/sbin/iptables-legacy-save -t filter"]
+
+
+def test_one_command_lists_several_tables() -> None:
+    run = FakeRunner({"/sbin/iptables-nft-save": FOREIGN + ONLY_OURS})
+    saved = tool(run).save(["nat", "filter"])
+    assert (saved["filter"]["INPUT"], "PREROUTING" in saved["nat"]) == (("-j DOCKER",), True)
+    assert run.commands == ["/sbin/iptables-nft-save"]
+
+
+@pytest.mark.parametrize("answer", [(1, "", f"table {RAW}"), (0, f"# Table {RAW}", "")])
+def test_a_table_of_others_that_cannot_be_shown_hides_none_of_ours(answer: Answer) -> None:
+    run = FakeRunner(
+        {
+            "/sbin/iptables-nft-save": answer,
+            "/sbin/iptables-nft-save -t nat": ONLY_OURS,
+            "/sbin/iptables-nft-save -t filter": FOREIGN,
+        }
+    )
+    saved = tool(run).save(["nat", "filter"])
+    assert (saved["filter"]["INPUT"], "PREROUTING" in saved["nat"]) == (("-j DOCKER",), True)
 
 
 def test_an_old_release_that_refuses_a_shared_table_is_explained() -> None:
