@@ -9,6 +9,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
+import logging
 import os
 import traceback
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from urllib.parse import urlencode
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import OptionError
 
-from .client import Answer, Client, ConnectionFailedError
+from .client import MAX_MESSAGE, Answer, Client, ConnectionFailedError
 
 try:
     import kubernetes
@@ -98,12 +99,31 @@ def _load_kubeconfig(configuration: Any, options: Options) -> None:
             "Nothing says which API server to read: give kubeconfig, or host with api_key and ca_cert. "
             f"There is no {path}, and this is not a Pod with a service account."
         )
+    complaints = _Complaints()
+    logging.getLogger().addHandler(complaints)
     try:
         kubernetes.config.load_kube_config(
             config_file=path, context=options.context, client_configuration=configuration, persist_config=False
         )
     except (kubernetes.config.ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, KeyError) as wrong:
         raise OptionError(f"The kubeconfig {path} can't be used: {' '.join(str(wrong).split())}.") from None
+    finally:
+        logging.getLogger().removeHandler(complaints)
+    if complaints.texts and not (options.api_key or configuration.api_key or configuration.cert_file):
+        said = " ".join(" ".join(complaints.texts).split())[:MAX_MESSAGE].rstrip(".")
+        raise OptionError(f"The kubeconfig {path} can't be used: its user can't log in ({said}).")
+
+
+class _Complaints(logging.Handler):
+    """What the library only logs: that the program or the provider a user logs in by failed. It then goes on without
+    credentials, and the server would forbid to somebody anonymous what the user may do."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
 
 
 class _Pool:

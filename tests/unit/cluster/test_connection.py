@@ -138,6 +138,44 @@ def test_a_broken_kubeconfig_is_named(text: str, tmp_path: Path) -> None:
         connect(Options(kubeconfig=str(path)))
 
 
+def login(command: str, *arguments: str) -> dict[str, Any]:
+    """A user that logs in by a program."""
+    return {"apiVersion": "client.authentication.k8s.io/v1", "command": command, "args": list(arguments)}
+
+
+def test_a_program_logs_a_user_in(tmp_path: Path) -> None:
+    said = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "made"}}
+    with FakeApi() as api:
+        path = kubeconfig(tmp_path / "config", api.url, exec=login("echo", json.dumps(said)))
+        connect(Options(kubeconfig=path)).request("list", SERVICES)
+        assert authorization(api) == "Bearer made"
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        (login("/nowhere/cloud-login"), "No such file or directory: '/nowhere/cloud-login'"),
+        (login("sh", "-c", "echo the session has expired >&2; exit 3"), "returned 3. the session has expired"),
+        (login("echo", "no JSON"), "failed to decode process output"),
+        (
+            login("echo", '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "", "status": {}}'),
+            "missing token or clientCertificateData",
+        ),
+    ],
+)
+def test_a_program_that_logs_nobody_in_is_told_of_and_nothing_is_asked_anonymously(
+    program: dict[str, Any], reason: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with FakeApi() as api:
+        path = kubeconfig(tmp_path / "config", api.url, exec=program)
+        with pytest.raises(OptionError, match=rf"{path} can't be used: its user can't log in \(.*{reason}.*\)\.$"):
+            connect(Options(kubeconfig=path))
+        assert api.requests == []
+        connect(Options(kubeconfig=path, api_key="mine")).request("list", SERVICES)
+        assert authorization(api) == "Bearer mine"
+    assert capfd.readouterr() == ("", "")
+
+
 def test_wrong_options_are_named(tmp_path: Path) -> None:
     path = kubeconfig(tmp_path / "config", "https://198.18.0.1:6443")
     with pytest.raises(OptionError, match=r"can't be used: .*nowhere"):
