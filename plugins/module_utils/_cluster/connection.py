@@ -32,6 +32,7 @@ else:
 
 TOKEN_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 POOL_SIZE = 8
+LONGEST_TIMEOUT = 3600
 
 
 class Options(NamedTuple):
@@ -46,11 +47,18 @@ class Options(NamedTuple):
     timeout: float = 30.0
 
 
+def check_timeout(options: Options) -> None:
+    """Raises ``OptionError`` for a time that nobody can wait."""
+    if not 0 < options.timeout <= LONGEST_TIMEOUT:
+        raise OptionError(f"timeout must be from 1 to {LONGEST_TIMEOUT}, not {options.timeout:g}.")
+
+
 def connect(options: Options) -> Client:
     """A client for the API server that the options name; no request is sent yet. Raises ``OptionError``."""
+    check_timeout(options)
     configuration = _configuration(options)
     if not str(configuration.host).startswith(("https://", "http://")):
-        raise OptionError(f"host must be a URL such as https://198.18.0.1:6443, not {configuration.host!r}.")
+        raise _no_url(configuration.host)
     if options.ca_cert is not None:
         if not os.access(options.ca_cert, os.R_OK):
             raise OptionError(f"The file {options.ca_cert} of ca_cert can't be read.")
@@ -165,19 +173,38 @@ class _Pool:
     def _request(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes | None
     ) -> Any:
-        url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
-        # redirect: credentials must not follow one to another server.
-        return self._pool.request(
-            method, url, headers={**headers, **self._credentials()}, body=body, timeout=self._timeout,
-            preload_content=False, redirect=False,
-        )  # fmt: skip
+        host = self._configuration.host
+        url = host + path + (f"?{urlencode(query)}" if query else "")
+        try:
+            # redirect: credentials must not follow one to another server.
+            return self._pool.request(
+                method, url, headers={**headers, **self._credentials()}, body=body, timeout=self._timeout,
+                preload_content=False, redirect=False,
+            )  # fmt: skip
+        except urllib3.exceptions.LocationValueError as wrong:
+            # No server that is down: what was kept of one must not be used on for it.
+            raise _no_url(host, f" ({_innermost(wrong)})") from None
 
     def _credentials(self) -> dict[str, str]:
         if self._token is not None:
-            return {"authorization": f"Bearer {self._token}"}
+            return {"authorization": _header(f"Bearer {self._token}")}
         # Asking each time lets the library renew a token that has expired.
         settings = self._configuration.auth_settings().values()
-        return {entry["key"]: entry["value"] for entry in settings if entry["in"] == "header" and entry["value"]}
+        return {
+            entry["key"]: _header(entry["value"]) for entry in settings if entry["in"] == "header" and entry["value"]
+        }
+
+
+def _no_url(host: object, reason: str = "") -> OptionError:
+    return OptionError(f"host must be a URL such as https://198.18.0.1:6443, not {host!r}{reason}.")
+
+
+def _header(value: str) -> str:
+    """Credentials without the line end that a file of a token has; raises ``OptionError`` for what no token is."""
+    text = value.strip()
+    if not (text.isascii() and text.isprintable()):
+        raise OptionError("The token has a character that no token has: look for a line end or a quote inside it.")
+    return text
 
 
 def _failure(failed: BaseException) -> ConnectionFailedError:

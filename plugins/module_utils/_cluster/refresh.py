@@ -139,11 +139,11 @@ def _check(options: Options) -> None:
     for name, value, low, high in (
         ("page_size", options.page_size, 1, 100_000),
         ("max_removed_percent", options.max_removed_percent, 0, 100),
-        ("timeout", int(options.auth.timeout), 1, 3600),
         ("max_age_seconds", options.max_age_seconds, 0, 10**9),
     ):
         if not low <= value <= high:
             raise OptionError(f"{name} must be from {low} to {high}, not {value}.")
+    connection.check_timeout(options.auth)
     for namespace in options.namespaces:
         if not LABEL.match(namespace):
             raise OptionError(f"namespaces has {namespace!r}, which is not the name of a namespace.")

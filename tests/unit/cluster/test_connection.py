@@ -186,9 +186,41 @@ def test_wrong_options_are_named(tmp_path: Path) -> None:
         connect(Options(host="198.18.0.1:6443"))
     with pytest.raises(OptionError, match="/nothing of ca_cert can't be read"):
         connect(Options(host="https://198.18.0.1:6443", ca_cert="/nothing"))
+    for timeout in (0, -1, 3601):
+        with pytest.raises(OptionError, match=f"timeout must be from 1 to 3600, not {timeout}"):
+            connect(Options(host="https://198.18.0.1:6443", timeout=timeout))
     (tmp_path / "ca").write_text("no certificate")
     with pytest.raises((OptionError, ClusterError), match=r"https://127\.0\.0\.1:1"):
         connect(Options(host="https://127.0.0.1:1", ca_cert=str(tmp_path / "ca"))).request("list", SERVICES)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["https://fd00::1:6443", "https://198.18.0.1:port", "https://198.18.0.1:65536", "https://a b", "https://a..b:6443"],
+)
+def test_what_is_no_url_is_no_server_that_is_down(host: str) -> None:
+    with pytest.raises(OptionError, match="host must be a URL such as"):
+        connect(Options(host=host)).request("list", SERVICES)
+
+
+def test_the_line_end_of_a_token_is_no_part_of_it(tmp_path: Path) -> None:
+    with FakeApi() as api:
+        for options in (
+            Options(host=api.url, api_key="secret\r\n"),
+            Options(kubeconfig=kubeconfig(tmp_path / "config", api.url, token="secret\n")),
+        ):
+            connect(options).request("list", SERVICES)
+            assert authorization(api) == "Bearer secret"
+
+
+@pytest.mark.parametrize("token", ["two\nlines", "one\r\nX-More: two", "typographic\u2019", "\x00"])
+def test_what_is_no_token_is_never_sent(token: str) -> None:
+    with FakeApi() as api:
+        client = connect(Options(host=api.url, api_key=token))
+        with pytest.raises(OptionError, match="The token has a character that no token has") as told:
+            client.request("list", SERVICES)
+        assert token not in str(told.value)
+        assert api.requests == []
 
 
 def test_nobody_there_is_said_at_once() -> None:
