@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
@@ -27,12 +27,14 @@ MAX_MESSAGE = 400
 
 class ClusterError(ServicenetError):
     """An API server can't be used; ``status`` is its HTTP status, 0 if it gave none. ``unreachable``: it is down or
-    overloaded, as far as one can tell, and what is wrong is not what was asked of it."""
+    overloaded, as far as one can tell, and what is wrong is not what was asked of it. ``causes``: the reasons that it
+    gives by their names."""
 
-    def __init__(self, message: str, status: int = 0, unreachable: bool = False) -> None:
+    def __init__(self, message: str, status: int = 0, unreachable: bool = False, causes: Collection[str] = ()) -> None:
         super().__init__(message)
         self.status = status
         self.unreachable = unreachable
+        self.causes = causes
 
 
 class ConnectionFailedError(Exception):
@@ -170,7 +172,7 @@ class Client:
         if said and answer.status != 401:
             text += f" It said: {said.rstrip('.')}."
         down = answer.status == 429 or answer.status >= 500
-        return ClusterError(f"The API server {self.server} {text}", answer.status, down)
+        return ClusterError(f"The API server {self.server} {text}", answer.status, down, _causes(answer.data))
 
 
 def _message(data: bytes) -> str:
@@ -184,6 +186,14 @@ def _message(data: bytes) -> str:
     said = " ".join(message.split())[:MAX_MESSAGE] if isinstance(message, str) else ""
     # A web page says nothing in a sentence.
     return said if said.isprintable() and not said.startswith("<") else ""
+
+
+def _causes(data: bytes) -> list[str]:
+    """The names of the reasons that a Status object gives."""
+    try:
+        return [str(cause["reason"]) for cause in json.loads(data)["details"]["causes"]]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return []
 
 
 def _retry_after(answer: Answer | None, pause: float) -> float:

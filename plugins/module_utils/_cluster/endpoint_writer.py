@@ -25,6 +25,7 @@ NOT_FOUND = 404
 CONFLICT = 409
 # What every further write would be told as well.
 _HOPELESS = (401, 403)
+_NAMESPACE_ENDS = "NamespaceTerminating"
 
 _RESOURCES = {SLICE: ENDPOINT_SLICES, ENDPOINTS: ENDPOINTS_RESOURCE}
 
@@ -38,7 +39,8 @@ class Failure(NamedTuple):
     @property
     def stale(self) -> bool:
         """Whether the object is not as it was read, so that reading again helps."""
-        return self.error.status == CONFLICT or (self.error.status == NOT_FOUND and self.change.action != "create")
+        # Where nothing can be created, the namespace is gone, and with it what asked for it.
+        return self.error.status in (NOT_FOUND, CONFLICT)
 
     @property
     def passing(self) -> bool:
@@ -62,7 +64,7 @@ class Outcome(NamedTuple):
 def write_changes(
     client: Client, changes: Sequence[Change], workers: int, progress: Callable[[int, int], None]
 ) -> Outcome:
-    """Carry out changes; a Service whose write fails gets no further one.
+    """Carry out changes; a Service whose write fails gets no further one, nor one whose namespace is being deleted.
 
     :param changes: those of one Service in their order, one after another.
     :param workers: how many Services are written at a time.
@@ -97,6 +99,9 @@ class _Writer:
             try:
                 _write(self._client, change)
             except ClusterError as error:
+                if _NAMESPACE_ENDS in error.causes:
+                    # Nobody may create anything there any more, and what is there goes without us.
+                    return
                 with self._lock:
                     self._outcome.failures.append(Failure(change, error))
                 if error.status in _HOPELESS or error.status == 0:

@@ -113,6 +113,32 @@ def test_one_refused_object_does_not_stop_the_others() -> None:
     assert [name[0] for _method, name in server.writes] == ["a", "c"]
 
 
+def test_a_namespace_that_is_being_deleted_stops_nobody_else() -> None:
+    server = three_services()
+    said = {
+        "message": "unable to create new content in namespace shop because it is being terminated",
+        "details": {"causes": [{"reason": "NamespaceTerminating", "field": "metadata.namespace"}]},
+    }
+    ending = Answer(403, {}, json.dumps(said).encode())
+    server.refuse = lambda _method, _path, body: ending if body["metadata"]["name"][0] == "a" else None
+    assert run(server)["counts"] == {"created": 2, "updated": 0, "deleted": 0}
+    assert [name[0] for _method, name in server.writes] == ["b", "c"]
+    assert run(server)["changed"] is False
+
+
+def test_a_namespace_that_is_gone_takes_its_services_with_it() -> None:
+    server = three_services()
+
+    def refuse(_method: str, _path: str, body: dict[str, Any]) -> Answer | None:
+        if body["metadata"]["name"][0] != "a":
+            return None
+        server.objects.pop(("services", "a"), None)
+        return answer(404, 'namespaces "shop" not found')
+
+    server.refuse = refuse
+    assert run(server)["counts"] == {"created": 2, "updated": 0, "deleted": 0}
+
+
 @pytest.mark.parametrize("status", [409, 500, 503])
 def test_what_may_pass_is_tried_again_after_reading_again(status: int) -> None:
     server = three_services()
