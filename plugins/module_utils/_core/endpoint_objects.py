@@ -39,8 +39,13 @@ ZONE = "topology.kubernetes.io/zone"
 # Nodes with one of these labels have no share in topology-aware hints.
 _CONTROL_PLANE_LABELS = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 
-_QUANTITY = re.compile(r"^([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(m|k|M|G|)$")
-_SCALE = {"m": 1, "": 1000, "k": 10**6, "M": 10**9, "G": 10**12}
+_QUANTITY = re.compile(r"\+?([0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([-+]?[0-9]{1,2})|([numkMGTPE]|[KMGTPE]i|))\Z", re.ASCII)
+_SCALE = {
+    "": Decimal(1),
+    **{suffix: Decimal(1000) ** power for power, suffix in enumerate("num", -3)},
+    **{suffix: Decimal(1000) ** power for power, suffix in enumerate("kMGTPE", 1)},
+    **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", 1)},
+}
 
 
 def family_of(address: str) -> str:
@@ -250,12 +255,13 @@ def read_pod(item: Object) -> Pod:
 
 
 def _cpu(value: Any) -> int:
-    """A Kubernetes quantity of CPU in thousandths of a core, rounded up; raises ValueError."""
+    """A Kubernetes quantity of CPU in thousandths of a core, rounded up; 0 for what is none."""
     match = _QUANTITY.match(str(value))
     if not match:
-        raise ValueError(f"{value!r} is no amount of CPU")
-    thousandths = Decimal(match.group(1)) * _SCALE[match.group(2)]
-    return int(thousandths.to_integral_value(rounding="ROUND_CEILING"))
+        return 0
+    number, exponent, suffix = match.groups()
+    scale = _SCALE[suffix] if exponent is None else Decimal(10) ** int(exponent)
+    return int((Decimal(number) * scale * 1000).to_integral_value(rounding="ROUND_CEILING"))
 
 
 def read_node(item: Object) -> Node:

@@ -12,6 +12,7 @@ import time
 import pytest
 from conformance.endpoints.builders import endpoints, node, pod, service
 
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_objects import read_node
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoints import (
     ClusterObjects,
     EndpointsSettings,
@@ -91,6 +92,39 @@ def test_a_pod_that_cannot_be_read_is_named_and_the_others_go_on() -> None:
     assert [warning.split(":")[0] for warning in plan.warnings] == ["Pod shop/web-1", "Node (without a name)"]
     (slice_,) = applied(objects, plan.changes).endpointslices
     assert [each["addresses"] for each in slice_["endpoints"]] == [["10.20.0.3"]]
+
+
+@pytest.mark.parametrize(
+    ("cpu", "thousandths"),
+    [
+        ("4", 4000),
+        (4, 4000),
+        ("3920m", 3920),
+        ("0.5", 500),
+        (".5", 500),
+        ("2.", 2000),
+        ("+1", 1000),
+        ("1500000001n", 1501),
+        ("250u", 1),
+        ("2k", 2_000_000),
+        ("1Ki", 1_024_000),
+        ("1e3", 1_000_000),
+        ("12E-1", 1200),
+        ("1E", 10**21),
+        ("", 0),
+        ("many", 0),
+        ("-1", 0),
+        ("1ki", 0),
+        (None, 0),
+    ],
+)
+def test_every_spelling_of_an_amount_of_cpu_is_read(cpu: object, thousandths: int) -> None:
+    assert read_node(node(cpu=cpu)).cpu == thousandths
+
+
+def test_a_node_whose_cpu_cannot_be_read_keeps_its_pods() -> None:
+    made = settled(services=[service()], pods=[pod(1)], nodes=[node(cpu="many")])
+    assert [each["addresses"] for each in made.endpointslices[0]["endpoints"]] == [["10.20.0.2"]]
 
 
 def test_a_service_on_its_way_out_gets_nothing_new() -> None:
