@@ -48,7 +48,10 @@ class Message(NamedTuple):
 
 def question(identity: int, name: str, kind: str) -> bytes:
     """A question with EDNS for a name, which is taken as absolute; raises ``MessageError`` for one that is none."""
-    labels = [label.encode("idna" if not label.isascii() else "ascii") for label in name.rstrip(".").split(".")]
+    try:
+        labels = [label.encode("idna" if not label.isascii() else "ascii") for label in name.rstrip(".").split(".")]
+    except UnicodeError:
+        raise MessageError(f"{name[:80]!r} is not a DNS name.") from None
     if name.rstrip(".") and not all(0 < len(label) < 64 for label in labels):
         raise MessageError(f"{name[:80]!r} is not a DNS name.")
     wire = b"".join(bytes([len(label)]) + label for label in labels if label) + b"\0"

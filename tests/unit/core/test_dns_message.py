@@ -24,7 +24,7 @@ def test_a_question_asks_for_recursion_and_offers_a_larger_message() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["a..b", "x" * 64, ".".join(["x" * 60] * 5)])
+@pytest.mark.parametrize("name", ["a..b", "x" * 64, ".".join(["x" * 60] * 5), "\u00e4" * 64, "a.\udc80"])
 def test_names_that_are_none_are_refused(name: str) -> None:
     with pytest.raises(MessageError):
         dns_message.question(7, name, "A")
