@@ -139,6 +139,8 @@ class _Pool:
 
     def __init__(self, api: Any, options: Options) -> None:
         self._configuration = api.configuration
+        # Whenever the library is asked for a token it puts back the address that the kubeconfig has.
+        self._host = str(api.configuration.host)
         self._pool = api.rest_client.pool_manager
         self._token = options.api_key
         self._timeout = urllib3.Timeout(connect=options.timeout, read=options.timeout)
@@ -173,8 +175,7 @@ class _Pool:
     def _request(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes | None
     ) -> Any:
-        host = self._configuration.host
-        url = host + path + (f"?{urlencode(query)}" if query else "")
+        url = self._host + path + (f"?{urlencode(query)}" if query else "")
         try:
             # redirect: credentials must not follow one to another server.
             return self._pool.request(
@@ -183,7 +184,7 @@ class _Pool:
             )  # fmt: skip
         except urllib3.exceptions.LocationValueError as wrong:
             # No server that is down: what was kept of one must not be used on for it.
-            raise _no_url(host, f" ({_innermost(wrong)})") from None
+            raise _no_url(self._host, f" ({_innermost(wrong)})") from None
 
     def _credentials(self) -> dict[str, str]:
         if self._token is not None:

@@ -86,6 +86,16 @@ def test_a_kubeconfig_says_where_and_who(tmp_path: Path) -> None:
         assert authorization(api) == "Bearer mine"
 
 
+def test_a_host_beside_a_kubeconfig_is_asked_by_every_request(tmp_path: Path) -> None:
+    with FakeApi() as own, FakeApi() as given:
+        path = kubeconfig(tmp_path / "config", own.url, token="from-file")
+        client = connect(Options(kubeconfig=path, host=given.url))
+        for _time in range(3):
+            client.request("list", SERVICES)
+        assert (len(own.requests), len(given.requests)) == (0, 3)
+        assert authorization(given) == "Bearer from-file"
+
+
 def test_the_kubeconfig_of_the_environment_and_the_usual_one_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
