@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ObjectError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.objects import object_key
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot import Snapshot
 
 from . import connection, lists, relevance, stored, watches
@@ -104,7 +105,11 @@ def _by_watch(client: Client, wanted: Wanted, note: Mapping[str, Any]) -> Found 
     found = watches.watch(client, wanted.namespaces, wanted.pods, _versions_of(note))
     if found is None or relevance.changes_anything(found.events, old, wanted.choose):
         return None
-    return Found(WATCH, None, found.versions, read, client.server, _refused_of(note))
+    refused = _refused_of(note)
+    left_out = {(wrong.kind, wrong.key) for wrong in refused}
+    if any((event.raw["kind"], object_key(event.raw)) in left_out for event in found.events):
+        return None  # it is gone, or no longer broken, or in another way
+    return Found(WATCH, None, found.versions, read, client.server, refused)
 
 
 def _server_of(note: Mapping[str, Any]) -> str:

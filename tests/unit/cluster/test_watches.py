@@ -232,6 +232,23 @@ def test_what_was_left_out_is_told_again(cluster: Cluster) -> None:
     assert "shop/broken" in first["warnings"][0]
 
 
+@pytest.mark.parametrize("kind", ["Service", "EndpointSlice"])
+@pytest.mark.parametrize("what", ["MODIFIED", "DELETED"])
+def test_what_was_left_out_is_told_no_longer_than_it_is_there(cluster: Cluster, kind: str, what: str) -> None:
+    good = malformed.service("broken") if kind == "Service" else malformed.endpoint_slice("broken", "nobody")
+    broken = json.loads(json.dumps(good))
+    if kind == "Service":
+        broken["spec"]["clusterIP"], broken["spec"]["clusterIPs"] = "no address", ["no address"]
+    else:
+        broken["endpoints"] = [{"addresses": ["no address"]}]
+    cluster.api.objects.append(broken)
+    cluster.happens(("ADDED", broken))
+    assert [wrong["name"] for wrong in cluster.refresh()["refused"]] == ["shop/broken"]
+    cluster.api.objects[-1:] = [good] if what == "MODIFIED" else []
+    cluster.happens((what, good if what == "MODIFIED" else broken))
+    assert cluster.refresh()["refused"] == []
+
+
 def test_check_mode_writes_nothing(cluster: Cluster) -> None:
     before = {path: path.read_bytes() for path in cluster.dest.parent.iterdir()}
     assert cluster.refresh(check=True)["read_by"] == "watch"
