@@ -34,7 +34,8 @@ class Completed(NamedTuple):
 
     :param objects: all of them, with the EndpointSlices that were computed at the end.
     :param allocations: for the file beside the snapshot.
-    :param warnings: a sentence for each Service that no client can reach, for want of a range.
+    :param warnings: a sentence for each Service that no client can reach, for want of a range, and for what is wrong
+        with Endpoints, Nodes and published hosts.
     :param refused: objects that could not be read; they are left as they are, and the snapshot refuses them by name.
     """
 
@@ -120,7 +121,7 @@ def _is_named(meta: Any) -> bool:
 def _computed_slices(
     readable: Sequence[Object], manager: str, published: Sequence[Published]
 ) -> tuple[list[Object], list[str]]:
-    """The slices that the manifests lack, and what is wrong with hosts that are published."""
+    """The slices that the manifests lack, and a sentence for each thing that could not be made one of."""
     lists: dict[str, list[Object]] = {name: [] for name in _LISTS.values()}
     for item in readable:
         lists[_LISTS[item["kind"]]].append(item)
@@ -141,8 +142,7 @@ def _computed_slices(
     plan = plan_endpoints(before, EndpointsSettings(manager=manager, write="endpointslices"), published)
     after = applied(before, (change for change in plan.changes if change.action == "create"))
     given = {id(item) for item in before.endpointslices}
-    hosts = [text for text in plan.warnings if published]
-    return [item for item in after.endpointslices if id(item) not in given], hosts
+    return [item for item in after.endpointslices if id(item) not in given], plan.warnings
 
 
 def _namespace(item: Object) -> str:

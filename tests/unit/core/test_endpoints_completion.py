@@ -57,6 +57,14 @@ def test_given_slices_and_endpoints_are_kept() -> None:
     assert slices([manifest(), pod(1), endpoints()]) == []
 
 
+def test_what_of_written_endpoints_cannot_be_used_is_told() -> None:
+    written = endpoints(addresses=("10.20.9.1", "10.20.9.300"))
+    done = complete([manifest(selector=None), written], Allocations(), RANGES)
+    (made,) = (item for item in done.objects if item["kind"] == "EndpointSlice")
+    assert [each["addresses"] for each in made["endpoints"]] == [["10.20.9.1"]]
+    assert done.warnings == ["Endpoints shop/web: '10.20.9.300' is no IP address and is not mirrored."]
+
+
 def test_published_hosts_stand_behind_a_service_without_slices_of_its_own() -> None:
     hosts = [Published("shop", "db", [Member("10.20.9.1", {}, True, hostname="db-1"), Member("10.20.9.2", {}, False)])]
     bare = manifest("db", selector=None, ports=[{"name": "http", "port": 80, "targetPort": 8080}])
