@@ -72,8 +72,9 @@ class Settings(NamedTuple):
 
     def node_port_cidrs(self, family: int) -> tuple[str, ...]:
         """The CIDRs of this family whose addresses serve node ports. () is every local address: the default and, as in
-        kube-proxy, what holds where CIDRs are given for the other family only."""
-        return tuple(c for c in self.nodeport_addresses if values.family(c) == family)
+        kube-proxy, what holds where CIDRs are given for the other family only, or one of them is everything."""
+        found = tuple(c for c in self.nodeport_addresses if values.family(c) == family)
+        return () if any(c.endswith("/0") for c in found) else found
 
     def serves_loopback(self) -> bool:
         """Are node ports served on 127.0.0.1? It takes the sysctl route_localnet."""

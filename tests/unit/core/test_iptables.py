@@ -61,6 +61,19 @@ def test_a_small_service_is_balanced_in_its_leaf() -> None:
     assert "-d 0.0.0.10/0.0.0.15 -j SERVICENET-IP-a" in program["4/nat/SERVICENET"]
 
 
+def test_node_ports_on_every_address_are_spelled_as_the_kernel_lists_them() -> None:
+    """iptables-save leaves ``-d 0.0.0.0/0`` out, so such a rule would differ at every look; and 127.0.0.1 is served
+    only if it is asked for."""
+    names = ["4/nat/SERVICENET-NP-tcp-30080", "6/nat/SERVICENET-NP-tcp-30080"]
+    for localhost in (True, False):
+        everything = SETTINGS._replace(
+            nodeport_addresses=("198.18.0.0/16", "0.0.0.0/0", "::/0"), localhost_nodeports=localhost
+        )
+        default = SETTINGS._replace(localhost_nodeports=localhost)
+        assert IptablesCompiler(everything).frame(names) == IptablesCompiler(default).frame(names)
+        assert everything.serves_loopback() == localhost
+
+
 def test_sixteen_thousand_services_do_not_make_sixteen_thousand_chains() -> None:
     objects = []
     for i in range(16_000):
