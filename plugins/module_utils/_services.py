@@ -41,7 +41,7 @@ def settings(params: dict[str, Any], snapshot: Snapshot) -> Settings:
     """The settings that the options and the own Node object make."""
     name = params["node_name"] or platform.node()
     node = snapshot.node(name)
-    node_ips = tuple(params["node_ips"]) or (node.addresses if node is not None else ())
+    node_ips = settings_of.node_ips(params["node_ips"], node.addresses if node is not None else ())
     view = NodeView(
         name,
         params["zone"] if params["zone"] is not None else (node.zone if node is not None else ""),

@@ -121,6 +121,19 @@ def cidrs(given: Iterable[str], option: str) -> tuple[str, ...]:
         raise OptionError(f"{wrong}.") from None
 
 
+def node_ips(given: Iterable[str], of_node: Iterable[str]) -> tuple[str, ...]:
+    """The addresses of the option node_ips. Where it is empty, as in kube-proxy the first address of each family that
+    the Node object has: a second one may be on a network that is to see no node port."""
+    try:
+        asked = tuple(values.address(a, "node_ips") for a in given)
+    except values.Broken as wrong:
+        raise OptionError(f"node_ips: {wrong}.") from None
+    first: dict[int, str] = {}
+    for address in of_node:
+        first.setdefault(values.family(address), address)
+    return asked or tuple(first.values())
+
+
 def nodeport_cidrs(given: Iterable[str], node_ips: Iterable[str]) -> tuple[str, ...]:
     """nodeport_addresses with the word ``primary`` replaced by the node's own addresses."""
     found: list[str] = []
