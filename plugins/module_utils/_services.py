@@ -64,6 +64,8 @@ def settings(params: dict[str, Any], snapshot: Snapshot) -> Settings:
         settings_of.nodeport_cidrs(params["nodeport_addresses"], node_ips),
         params.get("localhost_nodeports", False),
         tuple(sorted(cidr for found in snapshot.of_kind("ServiceCIDR") for cidr in found.cidrs)),
+        # Who asks for tolerance has routes on which a packet comes whose connection was not seen to begin.
+        not params["conntrack_tcp_be_liberal"],
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import OptionError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.iptables import IptablesCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.nftables import NftablesCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Settings
 from ansible_collections.kubenode.servicenet.plugins.module_utils._options import completed
@@ -47,6 +48,15 @@ def test_the_first_address_of_each_family_is_the_primary_one() -> None:
 
 def test_addresses_that_are_given_count_instead() -> None:
     assert made(node_ips=["198.18.1.2", "FD98:1::1"]).view.node_ips == ("198.18.1.2", "fd98:1::1")
+
+
+def test_who_tolerates_packets_outside_the_window_has_no_invalid_ones_dropped() -> None:
+    """As in kube-proxy: on asymmetric routes a packet is invalid because the other half of its connection is unseen."""
+    for liberal in (False, True):
+        found = made(conntrack_tcp_be_liberal=liberal)
+        rules = IptablesCompiler(found).frame([])["4/filter/SERVICENET-FORWARD"]
+        assert any("INVALID" in rule for rule in rules) != liberal
+    assert made().digest != made(conntrack_tcp_be_liberal=True).digest
 
 
 @pytest.mark.parametrize("address", ["node-a", "198.18.1.1/24", "", "::ffff:198.18.1.1"])

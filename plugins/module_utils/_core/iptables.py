@@ -177,7 +177,7 @@ class IptablesCompiler:
             put(
                 "SERVICENET-FORWARD",
                 *new,
-                "-m conntrack --ctstate INVALID -j DROP",
+                *(("-m conntrack --ctstate INVALID -j DROP",) if self.settings.drop_invalid else ()),
                 f"{marked} -j ACCEPT",
                 "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
             )

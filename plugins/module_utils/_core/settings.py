@@ -40,7 +40,8 @@ class Detector(NamedTuple):
 
 class Settings(NamedTuple):
     """``nodeport_addresses``: CIDRs that serve node ports, () is the default of the mode; see ``node_port_cidrs``.
-    ``masquerade_bit``: number of the bit in the packet mark, 0 to 31."""
+    ``masquerade_bit``: number of the bit in the packet mark, 0 to 31. ``drop_invalid``: what connection tracking calls
+    invalid is dropped, where the mode does so at all."""
 
     view: NodeView
     detector: Detector = Detector()
@@ -49,6 +50,7 @@ class Settings(NamedTuple):
     nodeport_addresses: tuple[str, ...] = ()
     localhost_nodeports: bool = True
     service_cidrs: tuple[str, ...] = ()
+    drop_invalid: bool = True
 
     @property
     def mark(self) -> int:
