@@ -30,6 +30,7 @@ NOTE = "# Written by kubenode.servicenet. Changes are lost.\n"
 _WORD = re.compile(r"[A-Za-z0-9_./:%@+\[\]~=,-]+\Z")
 _CACHE_ENTRIES = "9984"
 _NEGATIVE_CACHE_SECONDS = 5
+_LONGEST_SECONDS = 86400
 
 
 class Directive(NamedTuple):
@@ -146,8 +147,28 @@ def _upstream(given: object) -> tuple[str, int]:
 # ---------------------------------------------------------------------------------------------------------- building
 
 
+def _check(options: CorefileOptions) -> None:
+    """Raises ``OptionError`` for a number with which CoreDNS would not start, or see no change any more.
+
+    That would be noticed at the next boot, not before: a CoreDNS that runs goes on with what it had."""
+    local = {name: getattr(options, name) for name in ("health_port", "ready_port", "metrics_port")}
+    try:
+        values.number(options.port, "port", 1, 65535)
+        for name, port in local.items():
+            values.number(port, name, 0, 65535)
+        values.number(options.cache_seconds, "cache_seconds", 0, _LONGEST_SECONDS)
+        values.number(options.zone_reload_seconds, "zone_reload_seconds", 1, _LONGEST_SECONDS)
+    except Broken as wrong:
+        raise OptionError(f"The option {wrong}.") from None
+    taken = [port for port in local.values() if port]
+    if len(set(taken)) < len(taken):
+        raise OptionError(f"The options {', '.join(local)} need a port each, or 0.")
+
+
 def build(options: CorefileOptions) -> tuple[ServerBlock, ...]:
-    """The server blocks. It is one block, because CoreDNS follows aliases only within a block."""
+    """The server blocks. It is one block, because CoreDNS follows aliases only within a block. Raises
+    ``OptionError``."""
+    _check(options)
     cluster = _zone_files(options) if options.mode == ZONES else (_kubernetes(options),)
     directives = [
         Directive("bind", options.listen_addresses),

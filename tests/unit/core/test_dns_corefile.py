@@ -105,6 +105,24 @@ def test_a_word_that_would_be_read_otherwise_is_refused(word: str) -> None:
         corefile.render([ServerBlock((".:53",), (Directive("file", (word,)),))])
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"port": 0}, "port 0 is not in 1 to 65535"),
+        ({"port": 65536}, "port 65536 is not in 1 to 65535"),
+        ({"health_port": -1}, "health_port -1 is not in 0 to 65535"),
+        ({"metrics_port": 70000}, "metrics_port 70000 is not in 0 to 65535"),
+        ({"cache_seconds": -5}, "cache_seconds -5 is not in 0 to 86400"),
+        ({"zone_reload_seconds": 0}, "zone_reload_seconds 0 is not in 1 to 86400"),
+        ({"ready_port": 9254}, "health_port, ready_port, metrics_port need a port each"),
+    ],
+)
+def test_a_number_with_which_coredns_would_not_start_is_refused(given: dict[str, int], sentence: str) -> None:
+    with pytest.raises(OptionError, match=sentence):
+        corefile.build(FROM_FILES._replace(**given))
+    assert corefile.build(FROM_FILES._replace(health_port=0, ready_port=0, metrics_port=0))
+
+
 def test_listen_addresses_are_single_and_canonical() -> None:
     assert corefile.listeners(["169.254.20.10", "FD00::0053", "fd00::53"]) == ("169.254.20.10", "fd00::53")
     for wrong in ([], ["0.0.0.0"], ["::"], ["eth0"], [53]):
