@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import subprocess
@@ -129,9 +130,47 @@ def test_a_server_that_is_silent_or_talks_nonsense_is_not_ready() -> None:
         assert not answers(Probe("http", "127.0.0.1", port, timeout=0.5))
 
 
-def test_a_path_that_is_none_is_no_answer() -> None:
+def test_a_server_that_says_a_letter_now_and_then_is_not_waited_for() -> None:
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def speak() -> None:
+            connection, _peer = server.accept()
+            with connection, contextlib.suppress(OSError):
+                for letter in b"HTTP/1.1 " + b"2" * 600:
+                    connection.sendall(bytes([letter]))
+                    if over.wait(0.1):
+                        return
+
+        thread = threading.Thread(target=speak)
+        thread.start()
+        start = time.monotonic()
+        assert not answers(Probe("http", "127.0.0.1", server.getsockname()[1], timeout=0.3))
+        took = time.monotonic() - start
+        over.set()
+        thread.join()
+    assert took < 20  # with 0.3 seconds for each letter it takes a minute
+
+
+@pytest.mark.parametrize(
+    ("said", "ready"),
+    [
+        (b"HTTP/1.1 200\n", True),
+        (b"HTTP/1.0 399 fine\r\n", True),
+        (b"HTTP/1.1 2000 x\r\n", False),
+        (b"HTTP/1.1 20", False),
+        (b"\r\n", False),
+    ],
+)
+def test_the_first_line_of_an_answer_is_enough(said: bytes, ready: bool) -> None:
+    with silent_server(said) as port:
+        assert answers(Probe("http", "127.0.0.1", port)) is ready
+
+
+@pytest.mark.parametrize("path", ["/200\r\nX: y", "/200 HTTP/1.0", "/\u00e4"])
+def test_a_path_that_is_none_is_no_answer(path: str) -> None:
     with web_server() as port:
-        assert not answers(Probe("http", "127.0.0.1", port, "/200\r\nX: y"))
+        assert not answers(Probe("http", "127.0.0.1", port, path))
 
 
 def test_many_are_asked_side_by_side_and_answer_in_order() -> None:
