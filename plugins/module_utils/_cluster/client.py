@@ -199,4 +199,4 @@ def _causes(data: bytes) -> list[str]:
 def _retry_after(answer: Answer | None, pause: float) -> float:
     """Seconds to wait: what the server asks for, else ``pause``, and never longer than LONGEST_PAUSE."""
     asked = answer.headers.get("retry-after", "") if answer else ""
-    return min(float(asked) if asked.isdigit() else pause, LONGEST_PAUSE)
+    return min(float(asked) if asked.isdecimal() else pause, LONGEST_PAUSE)

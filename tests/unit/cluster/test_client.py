@@ -66,8 +66,9 @@ def test_retry_after_is_honoured_but_not_for_ever() -> None:
     assert script.pauses == [7.0, 60.0]
 
 
-def test_a_retry_after_that_is_no_number_changes_nothing() -> None:
-    script = Script(status(429, **{"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}), OK)
+@pytest.mark.parametrize("when", ["Wed, 21 Oct 2026 07:28:00 GMT", "-1", "\u00b2", ""])
+def test_a_retry_after_that_is_no_number_changes_nothing(when: str) -> None:
+    script = Script(status(429, **{"retry-after": when}), OK)
     script.client().request("list", SERVICES)
     assert script.pauses == [0.5]
 
