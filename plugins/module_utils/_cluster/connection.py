@@ -14,7 +14,7 @@ import os
 import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import OptionError
 
@@ -72,11 +72,24 @@ def connect(options: Options) -> Client:
     configuration.retries = False
     configuration.connection_pool_maxsize = POOL_SIZE
     try:
+        _log_in_at_proxy(configuration)
         api = kubernetes.client.ApiClient(configuration)
     except (OSError, ValueError) as wrong:
         raise OptionError(f"The connection to {configuration.host} can't be set up: {wrong}.") from None
+    except ImportError:
+        raise OptionError(
+            "The proxy of the API server is a SOCKS proxy, which takes the Python library PySocks."
+        ) from None
     pool = _Pool(api, options)
     return Client(pool, str(configuration.host), streams=pool.stream)
+
+
+def _log_in_at_proxy(configuration: Any) -> None:
+    """User and password of the proxy's URL as the header that it expects: the library leaves that to its caller."""
+    url = str(configuration.proxy or "")
+    known = urllib3.util.parse_url(url).auth if url.startswith(("http://", "https://")) else None
+    if known and not configuration.proxy_headers:
+        configuration.proxy_headers = urllib3.make_headers(proxy_basic_auth=unquote(known))
 
 
 def _configuration(options: Options) -> Any:
@@ -144,6 +157,9 @@ class _Pool:
         self._pool = api.rest_client.pool_manager
         self._token = options.api_key
         self._timeout = urllib3.Timeout(connect=options.timeout, read=options.timeout)
+        proxy = getattr(self._pool, "proxy", None)
+        # Not its whole URL: that may have a password.
+        self._way = f" through the proxy {proxy.host}:{proxy.port}" if proxy is not None else ""
 
     def __call__(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes | None
@@ -153,7 +169,7 @@ class _Pool:
             data = response.read()
             response.release_conn()
         except (urllib3.exceptions.HTTPError, OSError) as failed:
-            raise _failure(failed) from None
+            raise _failure(failed, self._way) from None
         return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, data)
 
     def stream(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> tuple[int, Iterator[bytes]]:
@@ -161,16 +177,15 @@ class _Pool:
         try:
             response = self._request("GET", path, query, headers, None)
         except (urllib3.exceptions.HTTPError, OSError) as failed:
-            raise _failure(failed) from None
+            raise _failure(failed, self._way) from None
         return response.status, self._pieces(response)
 
-    @staticmethod
-    def _pieces(response: Any) -> Iterator[bytes]:
+    def _pieces(self, response: Any) -> Iterator[bytes]:
         try:
             # In chunks, as they are sent; what is not chunked ends at once, as an error does, or in one piece.
             yield from response.stream(1 << 16)
         except (urllib3.exceptions.HTTPError, OSError) as failed:
-            raise _failure(failed) from None
+            raise _failure(failed, self._way) from None
 
     def _request(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes | None
@@ -208,8 +223,8 @@ def _header(value: str) -> str:
     return text
 
 
-def _failure(failed: BaseException) -> ConnectionFailedError:
-    """What a failed request means to a user."""
+def _failure(failed: BaseException, way: str) -> ConnectionFailedError:
+    """What a failed request means to a user; ``way``: through which proxy it went."""
     errors = urllib3.exceptions
     reason = _innermost(failed)
     if isinstance(failed, errors.MaxRetryError) and failed.reason is not None:
@@ -219,7 +234,7 @@ def _failure(failed: BaseException) -> ConnectionFailedError:
             f"has no certificate that can be trusted ({reason}): give its CA with ca_cert, or the right host", False
         )
     if isinstance(failed, (errors.NewConnectionError, errors.ConnectTimeoutError, errors.ProxyError)):
-        return ConnectionFailedError(f"can't be reached ({reason}): check its address, and that it runs", False)
+        return ConnectionFailedError(f"can't be reached{way} ({reason}): check its address, and that it runs", False)
     if isinstance(failed, errors.TimeoutError):
         return ConnectionFailedError("does not answer in time: see whether it is overloaded, or raise timeout", True)
     return ConnectionFailedError(f"breaks the connection ({reason})", True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,14 @@ def _no_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(client_module, "FIRST_PAUSE", 0.001)
 
 
-def kubeconfig(path: Path, server: str, **user: Any) -> str:
+def kubeconfig(path: Path, server: str, proxy: str = "", **user: Any) -> str:
     path.write_text(
         json.dumps(
             {
                 "apiVersion": "v1",
                 "kind": "Config",
                 "current-context": "lab",
-                "clusters": [{"name": "lab", "cluster": {"server": server}}],
+                "clusters": [{"name": "lab", "cluster": {"server": server, **({"proxy-url": proxy} if proxy else {})}}],
                 "users": [{"name": "reader", "user": user}],
                 "contexts": [
                     {"name": name, "context": {"cluster": "lab", "user": "reader"}} for name in ("lab", "two")
@@ -239,6 +240,35 @@ def test_nobody_there_is_said_at_once() -> None:
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         with pytest.raises(ClusterError, match=rf"The API server {url} can't be reached \(Connection refused\)"):
             connect(Options(host=url)).request("list", SERVICES)
+
+
+def test_a_proxy_is_used_and_named_where_it_fails(tmp_path: Path) -> None:
+    with FakeApi() as proxy:
+        for url, expected in (
+            (proxy.url, None),
+            (proxy.url.replace("//", "//me:p%40ss@"), "Basic bWU6cEBzcw=="),
+        ):
+            path = kubeconfig(tmp_path / "config", "http://198.18.0.1:6443", url)
+            connect(Options(kubeconfig=path)).request("list", SERVICES)
+            asked, headers = proxy.requests[-1]
+            assert asked == "http://198.18.0.1:6443/api/v1/services"
+            assert {name.lower(): value for name, value in headers.items()}.get("proxy-authorization") == expected
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{unused.getsockname()[1]}"
+        for server in ("http://198.18.0.1:6443", "https://198.18.0.1:6443"):
+            path = kubeconfig(tmp_path / "config", server, f"http://me:secret@{place}")
+            with pytest.raises(ClusterError, match=rf"{server} can't be reached through the proxy {place} \(C") as told:
+                connect(Options(kubeconfig=path)).request("list", SERVICES)
+            assert "secret" not in str(told.value)
+
+
+@pytest.mark.filterwarnings("ignore:SOCKS support")
+def test_a_socks_proxy_without_the_library_for_it_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "socks", None)
+    path = kubeconfig(tmp_path / "config", "https://198.18.0.1:6443", "socks5://127.0.0.1:1080")
+    with pytest.raises(OptionError, match="is a SOCKS proxy, which takes the Python library PySocks"):
+        connect(Options(kubeconfig=path))
 
 
 def test_a_server_that_says_nothing_is_not_waited_for_for_ever() -> None:
