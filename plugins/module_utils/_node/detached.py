@@ -10,14 +10,18 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
+import pkgutil
 import signal
+import sys
 from typing import Callable
 
 
 def detach(work: Callable[[], None]) -> None:
     """Does ``work`` in a process of its own: no signal to our group or session reaches it, and it holds none of our
     files, so that nobody who reads what we say waits for it, and no lock of ours stays taken."""
+    _bring_all_code()
     child = os.fork()
     if child:
         os.waitpid(child, 0)
@@ -30,6 +34,15 @@ def detach(work: Callable[[], None]) -> None:
         work()
     finally:
         os._exit(0)
+
+
+def _bring_all_code() -> None:
+    """Imports what would be imported late. A module of Ansible runs from an archive that goes when the module ends, and
+    an agent from one that a newer version may replace."""
+    package = sys.modules[str(__package__).rpartition(".")[0]]
+    if not all(map(os.path.isdir, package.__path__)):
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(found.name)
 
 
 def _be_alone() -> None:
