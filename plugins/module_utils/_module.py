@@ -9,21 +9,43 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
+import contextlib
 import select
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ._node.runner import Runner
+from ._node.runner import NOT_STARTED, Runner, search_path
 
 # The texts of tools are parsed.
 COMMAND_ENVIRONMENT = {"LANG": "C.UTF-8", "LC_ALL": "C", "LANGUAGE": "C"}
 
 
+class _Input:
+    """The standard input of a tool, which may refuse something and end before it has read all."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._pipe = pipe
+
+    def write(self, data: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._pipe.write(data)
+
+    def close(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._pipe.close()
+
+
+def _let_it_speak(process: Any) -> None:
+    """Keeps run_command from losing what a tool says, see ``_Input`` and ``_read_to_the_end``."""
+    if process.stdin is not None:
+        process.stdin = _Input(process.stdin)
+    _read_to_the_end(process)
+
+
 def _read_to_the_end(process: Any) -> None:
-    """Keeps run_command from losing what a tool says. When a tool was silent for a second and then speaks and ends at
-    once, run_command sees that it has ended and looks no more at what it said; so it has not ended until that is read.
-    """
+    """When a tool was silent for a second and then speaks and ends at once, run_command sees that it has ended and no
+    more looks at what it said; so it has not ended until that is read."""
     ended = process.poll
 
     def poll() -> Any:
@@ -36,12 +58,19 @@ def _read_to_the_end(process: Any) -> None:
 
 def runner_of(module: AnsibleModule) -> Runner:
     """The module's own way to run a tool, as the node layer wants it."""
-    module.run_command_environ_update = COMMAND_ENVIRONMENT
+    module.run_command_environ_update = {**COMMAND_ENVIRONMENT, "PATH": search_path()}
 
     def run(argv: list[str], data: str | None = None) -> tuple[int, str, str]:
-        rc, out, err = module.run_command(
-            argv, data=data, binary_data=True, before_communicate_callback=_read_to_the_end
-        )
+        try:
+            rc, out, err = module.run_command(
+                argv,
+                data=data,
+                binary_data=True,
+                before_communicate_callback=_let_it_speak,
+                handle_exceptions=False,
+            )
+        except OSError as error:
+            return NOT_STARTED, "", f"{argv[0]}: {error.strerror}"
         return rc, out, err
 
     return run

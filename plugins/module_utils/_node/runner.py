@@ -18,6 +18,8 @@ from typing import Callable, Optional, Protocol
 
 from .._core.errors import ToolError
 
+# What a shell says of a tool that is not there.
+NOT_STARTED = 127
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin")
 
 
@@ -31,9 +33,14 @@ class Runner(Protocol):
 Which = Callable[[str], Optional[str]]
 
 
+def search_path() -> str:
+    """Where tools are looked for. The sbin directories count even if PATH leaves them out, as a plain user's does."""
+    return os.pathsep.join(filter(None, (os.environ.get("PATH"), *SBIN)))
+
+
 def which(name: str) -> str | None:
-    """The path of a tool, or None. The sbin directories count even if PATH leaves them out, as a plain user's does."""
-    return shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", ""), *SBIN)))
+    """The path of a tool, or None."""
+    return shutil.which(name, path=search_path())
 
 
 class MissingToolError(ToolError):
@@ -43,7 +50,7 @@ class MissingToolError(ToolError):
     """
 
     def __init__(self, tool: str, hint: str) -> None:
-        super().__init__([tool], 127, "not installed", hint)
+        super().__init__([tool], NOT_STARTED, "not installed", hint)
         self.args = (f"{tool} is not installed on this node. {hint}",)
 
 
