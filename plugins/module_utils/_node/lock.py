@@ -11,6 +11,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -20,6 +21,10 @@ from .._core.errors import ServicenetError
 from .processes import command
 
 POLL_SECONDS = 0.1
+
+
+class BusyError(ServicenetError):
+    """Somebody else has held the lock for all the time that there was to wait."""
 
 
 class Lock:
@@ -34,7 +39,9 @@ class Lock:
         self._handle = -1
 
     def __enter__(self) -> Lock:
-        """:raises ServicenetError: somebody else holds it for too long, or the file can't be opened."""
+        """:raises BusyError: somebody else holds it for too long.
+        :raises ServicenetError: the file can't be opened.
+        """
         try:
             os.makedirs(os.path.dirname(self.path) or ".", mode=0o755, exist_ok=True)
             # Not O_TRUNC: the file names the holder until the lock is ours.
@@ -45,7 +52,8 @@ class Lock:
         try:
             self._wait()
             os.ftruncate(self._handle, 0)
-            os.pwrite(self._handle, f"{os.getpid()}\n".encode("ascii"), 0)
+            with contextlib.suppress(OSError):  # no room: the lock holds without a name
+                os.pwrite(self._handle, f"{os.getpid()}\n".encode("ascii"), 0)
         except BaseException:
             self._close()
             raise
@@ -67,7 +75,7 @@ class Lock:
         while not self._try():
             left = end - time.monotonic()
             if left <= 0:
-                raise ServicenetError(
+                raise BusyError(
                     f"{self._holder()} held the lock {self.path} for the {self.wait_seconds:g} s that this run waited."
                     " Wait until that run has ended, or end it."
                 )

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node.lock import Lock
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node.lock import BusyError, Lock
 
 
 def hold_in_a_child(path: str) -> int:
@@ -79,3 +80,23 @@ def test_a_planted_link_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ServicenetError, match="can't be opened"), Lock(str(tmp_path / "lock"), 0):
         pass
     assert victim.read_text() == "precious"
+
+
+def test_a_full_disk_hinders_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of the holder is for people; the lock itself takes no room."""
+
+    def full(_handle: int, _data: bytes, _offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    path = str(tmp_path / "lock")
+    with Lock(path, 0), pytest.raises(BusyError, match="Another process held the lock"), Lock(path, 0):
+        pass
+
+
+def test_a_lock_that_can_not_be_had_is_not_busy(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.mkdir()
+    with pytest.raises(ServicenetError, match="can't be opened: Is a directory") as told, Lock(str(path), 0):
+        pass
+    assert not isinstance(told.value, BusyError)
