@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import ExitStack
 from typing import Any, Callable, NamedTuple
 
 from .._cluster import stored
@@ -18,7 +19,7 @@ from .._core import snapshot as snapshots
 from .._core.errors import OptionError, ServicenetError
 from .._modes import MAKERS
 from .._node import files, holds
-from .._node.lock import Lock
+from .._node.lock import BusyError, Lock
 from .._node.runner import Runner
 from .._options import completed
 from .._outcome import Outcome
@@ -159,17 +160,26 @@ def _program(config: Config, run: Runner, path: str, max_removed_percent: int, c
 
 def recorded(config: Config, command: str, deed: Callable[[], Done]) -> dict[str, Any]:
     """Does a deed alone, and writes down what came of it -> the record (see ``outcome``)."""
-    began, before = time.time(), outcomes.read(config.outcome_path)
-    # The next pull comes by itself. Nobody repeats the others: a restore that gave way would leave a flushed node bare.
-    lock = Lock(f"{config.run_dir}/agent.lock", 0 if command == "pull" else config.lock_timeout)
-    try:
-        lock.__enter__()
-    except ServicenetError as error:
-        # Whoever holds the lock writes the state file.
-        return outcomes.after(before, command, outcomes.BUSY, str(error), began, time.time())
-    done, result, message = Done(None), outcomes.OK, ""
+    began = time.time()
+    with ExitStack() as alone:
+        try:
+            # The next pull comes by itself. Nobody repeats the others: a restore that gave way would leave a flushed
+            # node bare.
+            alone.enter_context(Lock(f"{config.run_dir}/agent.lock", 0 if command == "pull" else config.lock_timeout))
+        except BusyError as error:
+            # Whoever holds the lock writes the state file.
+            before = outcomes.read(config.outcome_path)
+            return outcomes.after(before, command, outcomes.BUSY, str(error), began, time.time())
+        return _written(config, command, deed, began)
+
+
+def _written(config: Config, command: str, deed: Callable[[], Done], began: float) -> dict[str, Any]:
+    before = outcomes.read(config.outcome_path)
+    done, result = Done(None), outcomes.FAILED
+    message = "The run ended with an error that nobody foresaw: its output has it."
     try:
         done = deed()
+        result, message = outcomes.OK, ""
         if done.unreachable:
             result = outcomes.UNREACHABLE
             message = f"{done.unreachable} The rules stay as they are; {_age(config, before)}"
@@ -180,9 +190,8 @@ def recorded(config: Config, command: str, deed: Callable[[], Done]) -> dict[str
     except ServicenetError as error:
         result, message = outcomes.FAILED, str(error)
     finally:
-        lock.__exit__(None, None, None)
-    record = outcomes.after(before, command, result, message, began, time.time(), done.outcome, done.read_at)
-    outcomes.write(config.outcome_path, config.textfile, record)
+        record = outcomes.after(before, command, result, message, began, time.time(), done.outcome, done.read_at)
+        outcomes.write(config.outcome_path, config.textfile, record)
     return record
 
 

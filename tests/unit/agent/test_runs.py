@@ -1,0 +1,79 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One run of servicenet-agent at a time, and each is recorded, however it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.kubenode.servicenet.plugins.module_utils._agent import outcome, runs
+from ansible_collections.kubenode.servicenet.plugins.module_utils._agent.config import Config
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node import lock
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node.lock import Lock
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    (tmp_path / "run").mkdir()
+    return Config(state_dir=str(tmp_path), run_dir=str(tmp_path / "run"))
+
+
+def nothing() -> runs.Done:
+    return runs.Done(None)
+
+
+def test_a_pull_gives_way_to_a_run_that_is_at_work(config: Config) -> None:
+    with Lock(f"{config.run_dir}/agent.lock", 0):
+        assert runs.recorded(config, "pull", nothing)["result"] == outcome.BUSY
+    assert outcome.read(config.outcome_path) == {}
+
+
+def test_a_lock_that_can_not_be_had_is_a_failure(config: Config) -> None:
+    """Where it counted as another run at work, the unit succeeded for ever and did nothing."""
+    Path(config.run_dir, "agent.lock").mkdir()
+    with pytest.raises(ServicenetError, match="can't be opened"):
+        runs.recorded(config, "pull", nothing)
+
+
+def test_a_run_that_waited_goes_on_from_what_the_other_wrote(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Lock(f"{config.run_dir}/agent.lock", 0).__enter__()
+
+    def the_other_ends(_seconds: float) -> None:
+        outcome.write(config.outcome_path, "", {"runs_total": {"ok": 5}, "drift_total": 2, "snapshot_read": 100})
+        other.__exit__(None, None, None)
+
+    monkeypatch.setattr(lock.time, "sleep", the_other_ends)
+    record = runs.recorded(config, "restore", nothing)
+    assert (record["runs_total"], record["drift_total"], record["snapshot_read"]) == ({"ok": 6}, 2, 100)
+
+
+def test_nobody_comes_between_the_deed_and_its_record(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = []
+
+    def write(_path: str, _textfile: str, _record: object) -> None:
+        with pytest.raises(lock.BusyError), Lock(f"{config.run_dir}/agent.lock", 0):
+            pass
+        held.append(True)
+
+    monkeypatch.setattr(outcome, "write", write)
+    runs.recorded(config, "pull", nothing)
+    assert held == [True]
+
+
+def test_an_error_that_nobody_foresaw_is_recorded(config: Config) -> None:
+    """The server calls a node unhealthy by its record."""
+
+    def broken() -> runs.Done:
+        raise KeyError("kind")
+
+    with pytest.raises(KeyError):
+        runs.recorded(config, "pull", broken)
+    record = json.loads(Path(config.outcome_path).read_text())
+    assert (record["result"], record["failing_since"] > 0) == (outcome.FAILED, True)
+    assert "nobody foresaw" in record["message"]
