@@ -9,6 +9,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from typing import Any, Callable, NamedTuple
 
 from .._cluster import stored
 from .._core import snapshot as snapshots
-from .._core.errors import OptionError, ServicenetError
+from .._core.errors import OptionError, ServicenetError, SnapshotError
 from .._modes import MAKERS
 from .._node import files, holds
 from .._node.lock import BusyError, Lock
@@ -61,22 +62,25 @@ def pull(config: Config, run: Runner) -> Done:
     """
     # Before the source is asked: it may be that change which keeps the node from it.
     settle(_places(config), MAKERS, run)
-    state = files.read_json(f"{config.state_dir}/{ETAG}").value
-    known = state if isinstance(state, dict) and state.get("url") == config.url else {}
-    have = os.path.exists(config.snapshot)
+    data = files.read_bytes(config.snapshot)
+    known = files.read_json(f"{config.state_dir}/{ETAG}").value
+    # The ETag stands for a file, and that may have been damaged or replaced since.
+    asked = isinstance(known, dict) and known == {**_fetched(config, data), "etag": known.get("etag")}
     read_at = time.time()
     try:
-        got = source.fetch(config, known.get("etag", "") if have else "")
+        got = source.fetch(config, known["etag"] if asked else "")
     except source.UnreachableError as error:
         return Done(_again(config, run), unreachable=str(error))
     if got.snapshot is not None:
-        old = snapshots.load(files.read_bytes(config.snapshot) or b"") if have else None
+        old = _sound(data)
         if old is not None:
             snapshots.guard(old, got.snapshot, config.max_removed_percent)
         if old is None or old.digest != got.snapshot.digest:
-            stored.write_file(config.snapshot, snapshots.dump(got.snapshot))
-        if config.source == "url" and got.etag != known.get("etag"):
-            files.write_json(f"{config.state_dir}/{ETAG}", {"url": config.url, "etag": got.etag})
+            data = snapshots.dump(got.snapshot)
+            stored.write_file(config.snapshot, data)
+        note = {**_fetched(config, data), "etag": got.etag}
+        if config.source == "url" and note != known:
+            files.write_json(f"{config.state_dir}/{ETAG}", note)
     digest = got.snapshot.digest if got.snapshot is not None else ""
     stored.write_note(config.snapshot, {"source": {"type": config.source}, "read": read_at, "digest": digest})
     done = _program(config, run, config.snapshot, config.max_removed_percent, config.confirm_seconds)
@@ -84,6 +88,19 @@ def pull(config: Config, run: Runner) -> Done:
         _confirm(config, str(done.facts["confirm_token"]))
     refused = [f"Left out: {wrong}." for wrong in got.refused[:100]]
     return Done(done._replace(warnings=refused + done.warnings), read_at)
+
+
+def _fetched(config: Config, data: bytes | None) -> dict[str, str]:
+    """What an ETag stands for: a file of the node, and whence it came."""
+    return {"url": config.url, "sha256": hashlib.sha256(data or b"").hexdigest()}
+
+
+def _sound(data: bytes | None) -> snapshots.Snapshot | None:
+    """The node's snapshot; a damaged one counts as none, for it is about to be replaced."""
+    try:
+        return None if data is None else snapshots.load(data)
+    except SnapshotError:
+        return None
 
 
 def restore(config: Config, run: Runner) -> Done:

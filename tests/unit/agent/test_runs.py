@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._agent import outcome, runs
+from ansible_collections.kubenode.servicenet.plugins.module_utils._agent import outcome, runs, source
 from ansible_collections.kubenode.servicenet.plugins.module_utils._agent.config import Config
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node import lock
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.lock import Lock
+from ansible_collections.kubenode.servicenet.plugins.module_utils._outcome import Outcome
 
 
 @pytest.fixture
@@ -77,3 +79,46 @@ def test_an_error_that_nobody_foresaw_is_recorded(config: Config) -> None:
     record = json.loads(Path(config.outcome_path).read_text())
     assert (record["result"], record["failing_since"] > 0) == (outcome.FAILED, True)
     assert "nobody foresaw" in record["message"]
+
+
+class Source:
+    """A server that has one snapshot, and says so by its ETag to whoever has it already."""
+
+    def __init__(self) -> None:
+        self.snapshot = snapshot.build([])
+        self.sent = 0
+
+    def fetch(self, _config: Config, etag: str) -> source.Fetched:
+        if etag == "one":
+            return source.Fetched(None, [], etag)
+        self.sent += 1
+        return source.Fetched(self.snapshot, [], "one")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Source:
+    made = Source()
+    monkeypatch.setattr(source, "fetch", made.fetch)
+    monkeypatch.setattr(runs, "_program", lambda *_rest: Outcome(False, [], [], [], [], {}))
+    return made
+
+
+@pytest.mark.parametrize("kind", ["cluster", "url"])
+@pytest.mark.parametrize("damage", [b"", b"no snapshot"])
+def test_a_damaged_snapshot_on_the_node_is_replaced(config: Config, server: Source, kind: str, damage: bytes) -> None:
+    config = config._replace(source=kind, url="http://198.18.0.1/s", snapshot=f"{config.state_dir}/snapshot.jsonl.gz")
+    runs.pull(config, lambda *_tool: (127, "", ""))
+    Path(config.snapshot).write_bytes(damage)
+    runs.pull(config, lambda *_tool: (127, "", ""))
+    assert Path(config.snapshot).read_bytes() == snapshot.dump(server.snapshot)
+
+
+def test_what_a_server_has_is_sent_once(config: Config, server: Source) -> None:
+    config = config._replace(source="url", url="http://198.18.0.1/s", snapshot=f"{config.state_dir}/snapshot.jsonl.gz")
+    for _run in range(3):
+        runs.pull(config, lambda *_tool: (127, "", ""))
+    assert server.sent == 1
+    # Somebody else put another one there.
+    Path(config.snapshot).write_bytes(snapshot.dump(snapshot.build([{"kind": "Node", "metadata": {"name": "n"}}])))
+    runs.pull(config, lambda *_tool: (127, "", ""))
+    assert (server.sent, Path(config.snapshot).read_bytes()) == (2, snapshot.dump(server.snapshot))
