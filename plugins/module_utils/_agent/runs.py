@@ -135,7 +135,7 @@ def _confirm(config: Config, token: str) -> None:
             break
         try:
             source.reach(config)
-        except ServicenetError:
+        except source.UnreachableError:
             time.sleep(ASK_AGAIN_SECONDS)
             continue
         confirm(_places(config), token)

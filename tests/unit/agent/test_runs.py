@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._agent import 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._agent.config import Config
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node import lock
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node import holds, lock
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.lock import Lock
 from ansible_collections.kubenode.servicenet.plugins.module_utils._outcome import Outcome
 
@@ -122,3 +124,28 @@ def test_what_a_server_has_is_sent_once(config: Config, server: Source) -> None:
     Path(config.snapshot).write_bytes(snapshot.dump(snapshot.build([{"kind": "Node", "metadata": {"name": "n"}}])))
     runs.pull(config, lambda *_tool: (127, "", ""))
     assert (server.sent, Path(config.snapshot).read_bytes()) == (2, snapshot.dump(server.snapshot))
+
+
+def test_the_time_limit_ends_a_run_that_asks_for_its_confirmation(
+    config: Config, server: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes once, in the midst of whatever is done."""
+    asked: list[int] = []
+
+    def reach(_config: Config) -> None:
+        asked.append(1)
+        if len(asked) > 1:
+            holds.settled(config.state_dir)
+        raise runs.TimeLimitError("The run took longer than its time limit.")
+
+    change = holds.Waiting("t", "nftables", {}, time.time() + 600, 600, 600, {"mode": "", "digest": "", "options": {}})
+
+    def program(*_rest: object) -> Outcome:
+        holds.wait(config.state_dir, change)
+        return Outcome(True, [], [], [], [], {"confirm_token": "t"})
+
+    monkeypatch.setattr(source, "reach", reach)
+    monkeypatch.setattr(runs, "_program", program)
+    pull = functools.partial(runs.pull, config._replace(snapshot=f"{config.state_dir}/s"), lambda *_tool: (127, "", ""))
+    assert runs.recorded(config, "pull", pull)["result"] == outcome.TIMEOUT
+    assert server.sent == 1
