@@ -18,6 +18,7 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Callable, NamedTuple
 
+from .._core.errors import ServicenetError
 from .._core.table import HealthCheck
 from . import applied, outcome
 from .config import Config, address
@@ -171,6 +172,7 @@ class Servers:
         self._config = config
         self._open: dict[tuple[str, int], _Server] = {}
         self._failed: set[tuple[str, int]] = set()
+        self._unread = ""
         self._selector = selectors.DefaultSelector()
         self._looked = 0.0
         self._hosts: tuple[str, ...] = ("",)
@@ -216,7 +218,14 @@ class Servers:
     def serve(self, stopped: Callable[[], bool]) -> None:
         """Answers until ``stopped`` says so."""
         while not stopped():
-            self.refresh()
+            try:
+                self.refresh()
+                self._unread = ""
+            except ServicenetError as error:
+                # What was read before is answered until it can be read again.
+                if str(error) != self._unread:
+                    self._say(f"The state of this node can't be read: {error}")
+                self._unread = str(error)
             for key, _events in self._selector.select(POLL_SECONDS):
                 key.data.handle_request()
         for server in self._open.values():
