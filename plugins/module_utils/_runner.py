@@ -311,20 +311,30 @@ def _apply(request: Request, plan: _Plan) -> None:
         # From here on a kill leaves something between old and new: the next run must not trust the state file.
         files.write_json(request.record_path, {**plan.record, "pending": True})
         _commit(mode, plan.steps, plan.done.after)
-    if plan.changes or "pending" in plan.record:
-        # A run that was killed may have committed everything, and forgotten no flow.
-        plan.warnings.extend(_forget_flows(*(_tracked(mode, table) for table in (plan.done.before, plan.done.after))))
     token = mode.token()
     if plan.current is None or plan.spelled_alike:
         holds = describing.refreshed(str(holds), plan.changes)
     elif plan.changes:
         # What the tool shows counts, not what it was told: then another spelling of the same is no drift next time.
-        holds = describing.fingerprint(mode.read())
+        shown = mode.read()
+        holds = describing.fingerprint(shown)
+        if not _is_there(plan.changes, shown):
+            token = holds = ""  # another program flushed it at once: the next run trusts nothing
     else:
         holds = describing.fingerprint(plan.current)
+    # Behind the look at the node: it takes a while, and what others do meanwhile must not count as left by us.
+    if plan.changes or "pending" in plan.record:
+        # A run that was killed may have committed everything, and forgotten no flow.
+        plan.warnings.extend(_forget_flows(*(_tracked(mode, table) for table in (plan.done.before, plan.done.after))))
     if plan.record.get("snapshot") != plan.new.digest or files.read_bytes(request.applied_path) is None:
         files.write_atomic(request.applied_path, plan.data, 0o640)
     files.write_json(request.record_path, _record_of(request, mode, plan.settings, plan.new, token, holds))
+
+
+def _is_there(changes: Changes, shown: Program) -> bool:
+    """Is there something of all that was written?"""
+    written = {name: new for name, (_old, new) in changes.items() if new is not None}
+    return all(name in shown and (shown[name] or not new) for name, new in written.items())
 
 
 def _tracked(mode: Mode, table: ServiceTable) -> ServiceTable:

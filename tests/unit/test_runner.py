@@ -119,6 +119,11 @@ class Node:
         self.reads, self.commits = 0, []
         return runner.absent(self.request(**fields), DictMode(self))
 
+    def flush(self, left: Program | None = None) -> None:
+        """Another firewall begins with taking everything away."""
+        self.kernel = dict(left or {})
+        self.generation = self.generation and self.generation + 1
+
     def files(self) -> dict[str, tuple[int, int]]:
         found = [path for path in self.directory.rglob("*") if path.is_file()]
         return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
@@ -369,6 +374,43 @@ def test_a_generation_that_moved_for_others_is_remembered(node: Node) -> None:
     assert node.reads == 1
     node.run()
     assert node.reads == (0 if node.generation else 1)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_flushed_while_flows_are_forgotten_is_repaired(
+    node: Node, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    """Another firewall starts meanwhile: that a node with many flows takes a while must not make its flush ours."""
+    if not first:
+        node.give(**OLD)
+        node.run()
+    node.give(**NEW)
+    with monkeypatch.context() as during:
+        during.setattr(udp_flows.conntrack, "udp_flows", lambda _family: node.flush() or [])
+        node.run()
+    assert node.kernel == {}
+    node.run()
+    assert node.kernel == wanted(**NEW)
+
+
+@pytest.mark.parametrize("emptied", [{}, dict.fromkeys(wanted(**OLD), ())])
+def test_what_is_flushed_before_the_run_looks_is_repaired(
+    node: Node, monkeypatch: pytest.MonkeyPatch, emptied: Program
+) -> None:
+    read = DictMode.read
+
+    def late(mode: DictMode) -> Program:
+        if node.commits:
+            node.flush(emptied)
+        return read(mode)
+
+    node.give(**OLD)
+    with monkeypatch.context() as during:
+        during.setattr(DictMode, "read", late)
+        node.run()
+    assert node.kernel == emptied
+    assert {"shop/api:dns", "shop/web:dns"} <= {*node.run().drift}
+    assert node.kernel == wanted(**OLD)
 
 
 @pytest.mark.parametrize("broken", [b"", b"{", b"[1]", b'{"record": 1}', b"\xff\xfe"])
