@@ -83,9 +83,10 @@ class Request(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """What a run would do. ``record`` is the state file that it goes by; ``current`` None: the node was not read.
-    ``data`` is the file of the snapshot ``new``."""
+    """What a run would do. ``record`` is the state file that it goes by, ``seen`` its stamp; ``current`` None: the node
+    was not read. ``data`` is the file of the snapshot ``new``."""
 
+    seen: tuple[int, int]
     settings: Settings
     mode: Mode
     data: bytes
@@ -134,7 +135,7 @@ def _present(request: Request) -> Outcome:
     ):
         return _outcome(plan, request.diff)
     with Lock(request.lock_path, request.lock_seconds):
-        if _read_record(request)[0] != plan.record or plan.mode.token() != plan.token:
+        if files.stamp(request.record_path) != plan.seen or plan.mode.token() != plan.token:
             plan = _plan(request)  # another run, or another program, came first
         with request.around(plan.new.digest) if plan.changes else nullcontext():
             _apply(request, plan)
@@ -220,6 +221,7 @@ def read_snapshot(path: str) -> bytes:
 
 
 def _plan(request: Request) -> _Plan:
+    seen = files.stamp(request.record_path)
     record, warnings = _read_record(request)
     data = read_snapshot(request.snapshot)
     new = snapshot.load(data)
@@ -255,7 +257,7 @@ def _plan(request: Request) -> _Plan:
     warnings += report.warnings
     steps = mode.steps(changes)
     return _Plan(
-        settings, mode, data, new, done, changes, steps, current, token, record, report.changes, drift, warnings
+        seen, settings, mode, data, new, done, changes, steps, current, token, record, report.changes, drift, warnings
     )
 
 

@@ -510,3 +510,23 @@ def test_absent_removes_what_another_run_made_while_it_waited(node: Node, monkey
     monkeypatch.setattr(runner, "Lock", Late)
     node.remove()
     assert node.kernel == {}
+
+
+def test_of_two_runs_that_repair_the_same_one_does(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have seen the flush, and one gets the lock first. A second time would add to a chain what is in it."""
+    node.give(**OLD)
+    node.run()
+    node.flush()
+
+    class Late(runner.Lock):
+        def __enter__(self) -> runner.Lock:
+            with monkeypatch.context() as other:
+                other.setattr(runner, "Lock", runner.Lock.__mro__[1])
+                assert node.run().changed
+            node.commits = []
+            return super().__enter__()
+
+    with monkeypatch.context() as first:
+        first.setattr(runner, "Lock", Late)
+        outcome = node.run()
+    assert (outcome.changed, node.commits, node.kernel) == (False, [], wanted(**OLD))

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import os
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .._core import snapshot as snapshots
 from .._core.errors import ServicenetError
@@ -36,17 +35,10 @@ class Applied(NamedTuple):
     external_undeliverable: int = 0
 
 
-def stamp(state_dir: str) -> tuple[Any, ...]:
+def stamp(state_dir: str) -> tuple[tuple[int, int], ...]:
     """Differs whenever another state may be in force."""
-    found: list[Any] = []
-    for name in MAKERS:
-        for suffix in ("json", "jsonl.gz"):
-            try:
-                status = os.stat(f"{state_dir}/{name}.{suffix}")
-            except OSError:
-                continue
-            found.append((name, suffix, status.st_ino, status.st_mtime_ns))
-    return tuple(found)
+    names = (f"{state_dir}/{name}.{suffix}" for name in MAKERS for suffix in ("json", "jsonl.gz"))
+    return tuple(map(files.stamp, names))
 
 
 def load(state_dir: str) -> Applied:

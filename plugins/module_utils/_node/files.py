@@ -46,6 +46,15 @@ def modified(path: str) -> float:
         return 0.0
 
 
+def stamp(path: str) -> tuple[int, int]:
+    """Another one whenever the file was written atomically, even with the same content; zeros if it isn't there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0, 0
+    return status.st_ino, status.st_mtime_ns
+
+
 def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
     """Put ``data`` at ``path`` so that a reader, a crash or a full disk finds either the old content or the new.
 
