@@ -124,7 +124,7 @@ def present(request: Request, run: Runner) -> Outcome:
     kind = kind_of(request.root)
     means = _means(request, kind)
     current = _read_or_none(means.path)
-    if current == means.text:
+    if current == means.text and not _record(request.record_path).get("pending"):
         return Outcome(False, kind, [], [], [])
     outcome = Outcome(True, kind, _lines(current), _lines(means.text), [])
     if request.check:
@@ -142,7 +142,8 @@ def present(request: Request, run: Runner) -> Outcome:
         "upstreams": upstreams(request.state_dir, request.servers, request.root),
         "made": _record(request.record_path).get("made", not os.path.isdir(os.path.dirname(means.path))),
     }
-    files.write_json(request.record_path, record)
+    # A run that is killed from here on may have told nobody yet of what it wrote.
+    files.write_json(request.record_path, {**record, "pending": True})
     try:
         _write(means.path, means.text)
         _tell(means.switch_on, run)
@@ -153,6 +154,7 @@ def present(request: Request, run: Runner) -> Outcome:
         _tell(means.switch_off, run)
         files.remove(request.record_path)
         raise
+    files.write_json(request.record_path, record)
     return outcome
 
 
@@ -163,7 +165,8 @@ def absent(request: Request, run: Runner) -> Outcome:
         return Outcome(False, "", [], [], [])
     path, kind = record["path"], record["kind"]
     current = _read_or_none(path)
-    if current is None or _digest(current) != record["written"]:
+    # A run that was killed may have put it back and told nobody.
+    if current != record["before"] and (current is None or _digest(current) != record["written"]):
         outcome = Outcome(True, kind, [], [], [f"{path} was changed by somebody else and stays as it is."])
         if not request.check:
             files.remove(request.record_path)
@@ -228,15 +231,19 @@ def _tell(commands: list[list[str]], run: Runner) -> None:
 
 
 def _write(path: str, text: str) -> None:
+    data = text.encode("utf-8", "surrogateescape")
     try:
-        files.write_atomic(path, text.encode(), 0o644)
+        files.write_atomic(path, data, 0o644)
     except ServicenetError as error:
         cause = error.__cause__
         if not isinstance(cause, OSError) or cause.errno not in (errno.EBUSY, errno.EXDEV):
             raise
         # A container's resolv.conf is a mount of its own and can't be replaced, only written.
-        with open(path, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        try:
+            with open(path, "wb") as stream:
+                stream.write(data)
+        except OSError as failed:
+            raise ServicenetError(f"{path} can't be written: {failed.strerror}.") from failed
 
 
 def _put_back(path: str, before: str | None, made: bool) -> None:
@@ -269,4 +276,5 @@ def _digest(text: str) -> str:
 
 
 def _lines(text: str | None) -> list[str]:
-    return (text or "").splitlines()
+    """For people, so in any case text."""
+    return (text or "").encode("utf-8", "surrogateescape").decode("utf-8", "replace").splitlines()

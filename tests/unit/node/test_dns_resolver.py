@@ -212,6 +212,50 @@ def test_a_file_that_is_a_mount_is_written_in_place(root: Path, monkeypatch: pyt
     assert f"nameserver {OURS}" in (root / "etc/resolv.conf").read_text()
     resolver.absent(request(root), FakeRunner({}))
     assert (root / "etc/resolv.conf").read_text() == ORIGINAL
+    # Not there any more, nor can it be made.
+    (root / "etc/resolv.conf").unlink()
+    (root / "etc").rename(root / "gone")
+    with pytest.raises(ServicenetError, match=r"resolv.conf can't be written: No such file or directory"):
+        resolver.present(request(root), FakeRunner({}))
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nobody catches it."""
+
+
+def killed(_argv: list[str], _data: str | None = None) -> tuple[int, str, str]:
+    raise Killed
+
+
+def test_a_run_that_was_killed_before_it_told_the_program_is_completed(root: Path) -> None:
+    run = runs_resolved(root)
+    with pytest.raises(Killed):
+        resolver.present(request(root), killed)
+    assert (root / resolver.RESOLVED_DROP_IN).exists()
+    assert resolver.present(request(root, check=True), run).changed
+    assert run.commands == []
+    assert resolver.present(request(root), run).changed
+    assert run.commands == [RESTART]
+    assert not resolver.present(request(root), run).changed
+    with pytest.raises(Killed):
+        resolver.absent(request(root), killed)
+    assert not (root / resolver.RESOLVED_DROP_IN).exists()
+    run.calls.clear()
+    outcome = resolver.absent(request(root), run)
+    assert (outcome.changed, outcome.warnings, run.commands) == (True, [], [RESTART])
+    assert not resolver.absent(request(root), run).changed
+
+
+def test_bytes_of_another_encoding_come_back_as_they_were(root: Path) -> None:
+    original = ORIGINAL.encode() + "\n# Büro\n".encode("latin-1")
+    path = root / "etc/resolv.conf"
+    path.write_bytes(original)
+    outcome = resolver.present(request(root), FakeRunner({}))
+    assert "# B\N{REPLACEMENT CHARACTER}ro" in outcome.after
+    assert f"nameserver {OURS}".encode() in path.read_bytes()
+    assert "# Büro".encode("latin-1") in path.read_bytes()
+    resolver.absent(request(root), FakeRunner({}))
+    assert path.read_bytes() == original
 
 
 def test_upstreams_are_found_and_remembered(root: Path) -> None:
