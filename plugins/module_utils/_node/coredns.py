@@ -113,13 +113,21 @@ def present(request: Request) -> Outcome:
             files.write_atomic(path, content, MODE)
         for path in plan.remove:
             files.remove(path)
-            files.remove(request.copy_of(path))
-        for path, content in plan.write.items():
-            files.write_atomic(request.copy_of(path), content, MODE)
+        _copy(request, plan.record["files"])
         if plan.keep is not None:
             files.write_atomic(request.applied_path, plan.keep, 0o640)
         files.write_json(request.record_path, plan.record)
     return plan.outcome
+
+
+def _copy(request: Request, paths: Iterable[str]) -> None:
+    """Makes the copies those of these files, also where an earlier run was killed before it came to that."""
+    copies = {request.copy_of(path): files.read_bytes(path) or b"" for path in paths}
+    for stale in set(_zone_files(request.copies_dir)) - set(copies):
+        files.remove(stale)
+    for copy, content in copies.items():
+        if files.read_bytes(copy) != content:
+            files.write_atomic(copy, content, MODE)
 
 
 def absent(request: Request) -> Outcome:

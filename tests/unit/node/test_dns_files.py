@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors i
     PreflightError,
     SnapshotError,
 )
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node import coredns
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node import coredns, files
 
 LISTEN = ("127.0.0.99",)
 
@@ -154,6 +156,42 @@ def test_leftovers_of_a_killed_run_go(node: Node) -> None:
     node.hand_over(service(1), service(2), service(3))
     coredns.present(node.request())
     assert sorted(p.name for p in (node.root / "zones").iterdir()) == ["db.96.10.in-addr.arpa", "db.cluster.local"]
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nobody catches it."""
+
+
+@pytest.mark.parametrize("at", range(1, 13))
+def test_copies_are_those_of_what_is_served_after_a_kill_at_any_write(
+    node: Node, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """They serve where a file is broken when CoreDNS starts: an old one would bring back what is long gone."""
+    coredns.present(node.request())
+    node.hand_over(service(1), service(2), service(3))
+    wider = node.request(2000)._replace(zones=dns.options(servers=LISTEN, reverse_cidrs=["10.96.0.0/24"]))
+    deeds = 0
+
+    def counting(deed: Callable[..., Any]) -> Callable[..., Any]:
+        def done(*arguments: Any, **more: Any) -> Any:
+            nonlocal deeds
+            deeds += 1
+            if deeds == at:
+                raise Killed
+            return deed(*arguments, **more)
+
+        return done
+
+    with monkeypatch.context() as during, contextlib.suppress(Killed):
+        for name in ("write_atomic", "write_json", "remove"):
+            during.setattr(files, name, counting(getattr(files, name)))
+        coredns.present(wider)
+    coredns.present(wider)
+    served = {p.name: p.read_bytes() for p in [*(node.root / "zones").iterdir(), node.root / "Corefile"]}
+    assert {p.name: p.read_bytes() for p in (node.root / "state/dns-copies").iterdir()} == served
+    assert not coredns.present(wider).changed
+    coredns.absent(wider)
+    assert set(node.files()) == {"snapshot"}
 
 
 def test_the_mode_that_asks_the_api_server_needs_no_snapshot(node: Node) -> None:
