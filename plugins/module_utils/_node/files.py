@@ -9,12 +9,16 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
+import time
 from typing import Any, NamedTuple
 
 from .._core.errors import ServicenetError
+
+NOBODY_WRITES_SO_LONG = 3600
 
 
 class State(NamedTuple):
@@ -66,7 +70,8 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
     temporary = ""
     try:
         os.makedirs(directory, mode=0o755, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=directory)
+        unfinished = f".{os.path.basename(path)}.servicenet."
+        handle, temporary = tempfile.mkstemp(prefix=unfinished, dir=directory)
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()
@@ -75,11 +80,22 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
         os.replace(temporary, path)
         temporary = ""
         _sync_directory(directory)
+        _remove_unfinished(directory, unfinished)
     except OSError as error:
         raise ServicenetError(f"{path} can't be written: {error.strerror}.") from error
     finally:
         if temporary:
             remove(temporary)
+
+
+def _remove_unfinished(directory: str, prefix: str) -> None:
+    """Takes away what writers of the same file left that were killed."""
+    for name in os.listdir(directory):
+        if name.startswith(prefix):
+            with contextlib.suppress(FileNotFoundError):
+                left = os.path.join(directory, name)
+                if time.time() - os.stat(left).st_mtime > NOBODY_WRITES_SO_LONG:
+                    os.unlink(left)
 
 
 def _sync_directory(directory: str) -> None:

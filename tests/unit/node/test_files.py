@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,27 @@ def test_a_full_disk_leaves_the_old_file_and_no_temporary_one(tmp_path: Path, mo
         files.write_atomic(str(path), b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_what_killed_writers_left_goes_with_time(tmp_path: Path) -> None:
+    """Half a file of one that may be at work stays, and so does what only looks alike."""
+    path = tmp_path / "resolv.conf"
+    others = [".resolv.conf.systemd-resolved.bak", ".resolv.conf.original", ".other.servicenet.12345678"]
+    for name in others:
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (0, 0))
+    for _killed in range(3):
+        child = os.fork()
+        if child == 0:
+            files.os.fsync = lambda _handle: os.kill(os.getpid(), signal.SIGKILL)
+            files.write_atomic(str(path), b"half")
+        os.waitpid(child, 0)
+    left = sorted({*os.listdir(tmp_path)} - {*others})
+    assert len(left) == 3
+    for name in left[:2]:
+        os.utime(tmp_path / name, (0, 0))
+    files.write_atomic(str(path), b"whole")
+    assert {*os.listdir(tmp_path)} == {"resolv.conf", left[2], *others}
 
 
 def test_removing_says_whether_there_was_a_file(tmp_path: Path) -> None:
