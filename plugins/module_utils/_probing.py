@@ -10,6 +10,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from ._node.probe import DEFAULT_PORTS, ProbeTarget, probe_all
 from ._node.probe_report import failing, table
 
 FAMILIES = {"ipv4": 4, "ipv6": 6}
+_URL_PATH = re.compile(r"[!-~]*\Z")
 
 
 def run(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,6 +47,12 @@ def given_targets(given: Sequence[Mapping[str, Any]]) -> list[ProbeTarget]:
             raise OptionError(f"The target {name} needs a host.")
         if not target["port"] and protocol not in DEFAULT_PORTS:
             raise OptionError(f"The target {name} needs a port.")
+        if target["port"] and not 0 < target["port"] < 65536:
+            raise OptionError(f"The target {name} needs a port from 1 to 65535.")
+        if target["timeout"] <= 0:
+            raise OptionError(f"The target {name} needs a timeout above 0.")
+        if protocol == "http" and not _URL_PATH.match(target["path"]):
+            raise OptionError(f"The target {name} needs a path as it stands in a URL, such as /caf%C3%A9.")
         if not target["query"] and protocol == "dns":
             raise OptionError(f"The target {name} needs a query, the name to look up.")
     return [ProbeTarget(**{**target, "port": target["port"] or 0}) for target in given]
@@ -52,6 +60,8 @@ def given_targets(given: Sequence[Mapping[str, Any]]) -> list[ProbeTarget]:
 
 def snapshot_targets(params: Mapping[str, Any]) -> list[ProbeTarget]:
     """The targets of a snapshot, chosen by a module's options (see service_probe)."""
+    if params["timeout"] <= 0:
+        raise OptionError("timeout has to be above 0.")
     data = read_bytes(params["snapshot"])
     if data is None:
         raise OptionError(f"There is no snapshot {params['snapshot']}.")

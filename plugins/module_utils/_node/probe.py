@@ -160,7 +160,7 @@ def _tcp(target: ProbeTarget, host: str, port: int) -> tuple[str, float]:
             except socket.timeout:
                 said = b""
             return _first_line(said) or _peer(sock), seconds
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise Failure(_reason(error)) from error
 
 
@@ -176,7 +176,7 @@ def _udp(target: ProbeTarget, host: str, port: int) -> tuple[str, float]:
             sock.send(b"\n")
             said = sock.recv(MAX_ANSWER)
             return _first_line(said) or _peer(sock), time.monotonic() - began
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise Failure(_reason(error)) from error
 
 
@@ -192,7 +192,7 @@ def _http(target: ProbeTarget, host: str, port: int) -> tuple[str, float]:
         if answer.status >= 500:
             raise Failure(f"HTTP {answer.status}")
         return _first_line(said) or f"HTTP {answer.status}", seconds
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise Failure(_reason(error)) from error
     except http.client.HTTPException as error:
         raise Failure("no HTTP") from error
@@ -236,9 +236,9 @@ def _peer(sock: socket.socket) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError | UnicodeError) -> str:
     if isinstance(error, socket.timeout):
         return "timed out"
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, (socket.gaierror, UnicodeError)):  # the latter of what can be no name at all
         return "name not found"
     return _REASONS.get(error.errno or 0, error.strerror or "failed")

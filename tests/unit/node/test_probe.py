@@ -184,11 +184,32 @@ def test_own_resolver_is_the_first_name_server(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "lacks"), [({"host": ""}, "a host"), ({"port": None}, "a port"), ({"protocol": "dns"}, "a query")]
+    ("change", "lacks"),
+    [
+        ({"host": ""}, "a host"),
+        ({"port": None}, "a port"),
+        ({"protocol": "dns"}, "a query"),
+        ({"port": 70000}, "a port from 1 to 65535"),
+        ({"port": -1}, "a port from 1 to 65535"),
+        ({"timeout": 0.0}, "a timeout above 0"),
+        ({"protocol": "http", "path": "/\u00fc"}, "a path as it stands in a URL"),
+        ({"protocol": "http", "path": "/a b"}, "a path as it stands in a URL"),
+    ],
 )
 def test_target_that_lacks_something_is_refused_by_name(change: dict[str, object], lacks: str) -> None:
     with pytest.raises(OptionError, match=f"The target web needs {lacks}"):
         given_targets([{"name": "web", **TARGET, **change}])
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp", "http"])
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"])
+def test_a_host_that_can_be_no_name_is_not_found(protocol: str, host: str) -> None:
+    assert probe(ProbeTarget("t", host, 80, protocol, 1)).failures == {"name not found": 1}
+
+
+def test_a_time_that_is_none_is_refused_for_a_snapshot_as_well() -> None:
+    with pytest.raises(OptionError, match="timeout has to be above 0"):
+        snapshot_targets({**OPTIONS, "snapshot": "/dev/null", "timeout": -1.0})
 
 
 def service(name: str, address: str, **spec: object) -> list[dict]:
