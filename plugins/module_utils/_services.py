@@ -144,8 +144,7 @@ def take_in(params: dict[str, Any], check: bool) -> bool:
     with Lock(os.path.join(params["run_dir"], "lock"), params["lock_timeout"]):
         if data == files.read_bytes(place):
             return False  # another run brought the same
-        os.makedirs(os.path.dirname(place), SNAPSHOT_FOLDER_MODE, exist_ok=True)
-        files.write_atomic(place, data, SNAPSHOT_MODE)
+        files.write_atomic(place, data, SNAPSHOT_MODE, SNAPSHOT_FOLDER_MODE)
     return True
 
 

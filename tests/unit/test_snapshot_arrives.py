@@ -94,3 +94,17 @@ def test_check_mode_looks_at_it_where_it_arrived(params: dict[str, Any]) -> None
 def test_rules_that_go_need_none(params: dict[str, Any]) -> None:
     assert not take_in({**params, "state": "absent"}, False)
     assert not Path(params["snapshot"]).exists()
+
+
+def test_a_place_that_can_not_be_made_is_told(params: dict[str, Any]) -> None:
+    Path(params["snapshot"]).parent.write_text("in the way")
+    with pytest.raises(ServicenetError, match="can't be written: File exists"):
+        take_in(params, False)
+
+
+def test_a_place_without_a_directory_is_the_working_one(
+    params: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert take_in({**params, "snapshot": "snapshot"}, False)
+    assert Path("snapshot").read_bytes() == of("new")
