@@ -188,10 +188,11 @@ def _deletion(flow: Flow) -> bytes:
 def delete(flows: Iterable[Flow]) -> int:
     """Forget flows; the number of those that were still there.
 
-    :raises NetlinkError: the kernel refused for another reason than that the flow had ended by itself.
+    :raises NetlinkError: the kernel refused one for another reason than that it had ended by itself; all others are
+        forgotten.
     """
     bodies = [_deletion(flow) for flow in flows]
-    deleted = 0
+    deleted = failed = 0
     if not bodies:
         return deleted
     with Netlink(NETLINK_NETFILTER, "delete an entry of connection tracking") as netlink:
@@ -200,5 +201,7 @@ def delete(flows: Iterable[Flow]) -> int:
                 if code == 0:
                     deleted += 1
                 elif code != errno.ENOENT:
-                    raise refused("delete an entry of connection tracking", code)
+                    failed = code
+    if failed:
+        raise refused("delete an entry of connection tracking", failed)
     return deleted

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 from collections.abc import Iterator
 
@@ -132,3 +133,34 @@ def test_a_deletion_always_carries_the_tuple(zone: int) -> None:
     tuple_only = attributes(encode_tuple(conntrack.CTA_TUPLE_ORIG, flow[:4], b"\x11", b""))
     assert body.pop(conntrack.CTA_TUPLE_ORIG) == tuple_only[conntrack.CTA_TUPLE_ORIG]
     assert body == ({conntrack.CTA_ZONE: b"\0\x09"} if zone else {})
+
+
+class Refusing:
+    """A socket to a kernel that refuses the first deletion."""
+
+    def __init__(self, *_what: object) -> None:
+        self.first = True
+
+    def __enter__(self) -> Refusing:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        pass
+
+    def each(self, _kind: int, bodies: list[bytes]) -> list[int]:
+        refused_ones = [errno.EBUSY] if self.first else []
+        self.first = False
+        deleted.extend(bodies[len(refused_ones) :])
+        return [*refused_ones, *[0] * (len(bodies) - len(refused_ones))]
+
+
+deleted: list[bytes] = []
+
+
+def test_a_flow_that_stays_keeps_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    deleted.clear()
+    monkeypatch.setattr(conntrack, "Netlink", Refusing)
+    many = [Flow("10.0.0.1", port, "10.0.0.2", 53, "10.0.0.3", 53, 0) for port in range(1, 1000)]
+    with pytest.raises(NetlinkError, match="resource busy"):
+        conntrack.delete(many)
+    assert len(deleted) == len(many) - 1
