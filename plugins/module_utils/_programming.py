@@ -202,14 +202,14 @@ def _watch(params: dict[str, Any], makers: Makers, run: Runner, token: str) -> N
     """Goes back when the time is over, or the run that made the change was killed."""
     refusals = 0
     while refusals < ATTEMPTS:
-        change = holds.waiting(params["state_dir"])
-        if change is None or change.token != token:
-            return
-        if (change.until or not _being_made(params)) and change.until <= time.time():
-            try:
+        try:
+            change = holds.waiting(params["state_dir"])
+            if change is None or change.token != token:
+                return
+            if (change.until or not _being_made(params)) and change.until <= time.time():
                 go_back(params, makers, run, token)
-            except (Exception, SystemExit):  # noqa: BLE001 - nobody else would try again; a tool may be missing
-                refusals += 1
+        except Exception:  # noqa: BLE001 - nobody else would try again
+            refusals += 1
         time.sleep(TRY_AGAIN_SECONDS if refusals else LOOK_SECONDS)
 
 

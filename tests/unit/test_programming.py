@@ -1,0 +1,55 @@
+# Copyright (c) 2026, the kubenode.servicenet developers
+# GNU General Public License v3.0-or-later (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What guards a change that waits to be confirmed, where nothing but files is needed to see it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.kubenode.servicenet.plugins.module_utils import _programming as programming
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node import holds
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node.holds import Waiting
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> dict[str, Any]:
+    return {"state_dir": str(tmp_path), "run_dir": str(tmp_path / "run"), "lock_timeout": 1}
+
+
+def waiting(until: float) -> Waiting:
+    return Waiting("token", "nftables", {}, until, 5, 0, {"mode": "", "digest": "", "options": {}})
+
+
+def no_tool(_argv: list[str], _data: str | None = None) -> tuple[int, str, str]:
+    return 127, "", ""
+
+
+def test_who_waits_goes_on_where_a_file_can_not_be_read_for_once(
+    params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the whole system has no more files to open: nobody else would go back."""
+    holds.wait(params["state_dir"], waiting(time.time() - 1))
+    read, went = holds.waiting, []
+
+    def failing(state_dir: str) -> Waiting | None:
+        if not went:
+            went.append("failed")
+            raise ServicenetError("confirm.json can't be read: Too many open files in system.")
+        return read(state_dir)
+
+    def go_back(_params: dict[str, Any], _makers: Any, _run: Any, token: str) -> None:
+        went.append(token)
+        holds.settled(params["state_dir"])
+
+    monkeypatch.setattr(holds, "waiting", failing)
+    monkeypatch.setattr(programming, "go_back", go_back)
+    monkeypatch.setattr(programming, "TRY_AGAIN_SECONDS", 0)
+    programming._watch(params, {}, no_tool, "token")
+    assert went == ["failed", "token"]
