@@ -72,9 +72,11 @@ def program(
 
 def _removed(name: str, params: dict[str, Any], makers: Makers, run: Runner, check: bool) -> Outcome:
     state_dir = params["state_dir"]
-    change = holds.waiting(state_dir)
-    if not check and change is not None and change.mode == name:
-        holds.settled(state_dir)
+    if not check and holds.waiting(state_dir) is not None:
+        with _confirm_lock(params):  # whoever goes back leaves a hold, which is to go as well
+            change = holds.waiting(state_dir)
+            if change is not None and change.mode == name:
+                holds.settled(state_dir)
     outcome = make_absent(request(name, params, makers[name](params), run, check), params)
     if not check and kept_states.in_force(state_dir, MODES) is None:
         holds.settled(state_dir)

@@ -16,6 +16,9 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils import _progra
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node import holds
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.holds import Waiting
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node.lock import BusyError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._options import completed
+from ansible_collections.kubenode.servicenet.plugins.module_utils._outcome import Outcome
 
 
 @pytest.fixture
@@ -53,3 +56,24 @@ def test_who_waits_goes_on_where_a_file_can_not_be_read_for_once(
     monkeypatch.setattr(programming, "TRY_AGAIN_SECONDS", 0)
     programming._watch(params, {}, no_tool, "token")
     assert went == ["failed", "token"]
+
+
+def test_a_removal_waits_for_who_goes_back(params: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the hold that comes of going back would stay on a node without any rules."""
+    nothing = Outcome(False, [], [], [], [], {})
+    monkeypatch.setattr(programming, "make_absent", lambda *_rest: nothing)
+    monkeypatch.setattr(programming, "make_present", lambda *_rest: nothing)
+    absent = completed({**params, "state": "absent", "lock_timeout": 0})
+    makers: Any = {"nftables": lambda _params: None}
+    kept = holds.made
+
+    def made(*arguments: Any) -> holds.Hold:
+        with pytest.raises(BusyError):
+            programming.program("nftables", absent, makers, no_tool)
+        return kept(*arguments)
+
+    monkeypatch.setattr(holds, "made", made)
+    holds.wait(params["state_dir"], waiting(time.time() - 1)._replace(hold_seconds=600))
+    programming.go_back(params, makers, no_tool, "token")
+    programming.program("nftables", absent, makers, no_tool)
+    assert (holds.held(params["state_dir"]), holds.waiting(params["state_dir"])) == (None, None)
