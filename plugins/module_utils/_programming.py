@@ -16,8 +16,9 @@ import time
 from contextlib import contextmanager, suppress
 from typing import Any, Iterator
 
+from ._core import snapshot_header
 from ._core.errors import OptionError, ServicenetError
-from ._node import holds, kept_states
+from ._node import files, holds, kept_states
 from ._node.detached import detach
 from ._node.holds import NOT_CONFIRMED, Hold, Waiting
 from ._node.kept_states import State
@@ -101,12 +102,20 @@ def params_of(state: State, params: dict[str, Any]) -> dict[str, Any]:
     """The options that program a kept state, on the node that ``params`` tell of."""
     given = {
         **{option: params[option] for option in _HERE},
-        "snapshot": kept_states.snapshot_path(params["state_dir"], state.digest),
+        "snapshot": _snapshot_of(state, params["state_dir"]),
         "state": "present",
         "max_removed_percent": 100,
         "confirm_seconds": 0,
     }
     return completed({**state.options, **given})
+
+
+def _snapshot_of(state: State, state_dir: str) -> str:
+    """The file of a kept state, or of the one in force while it is not kept."""
+    path, applied = kept_states.snapshot_path(state_dir, state.digest), applied_path(state_dir, state.mode)
+    if not os.path.exists(path) and snapshot_header.of(files.read_bytes(applied) or b"").get("digest") == state.digest:
+        return applied
+    return path
 
 
 # -------------------------------------------------------------------------------------------------------- a change

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ from typing import Any
 import pytest
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils import _programming as programming
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node import holds
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.holds import Waiting
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.lock import BusyError
 from ansible_collections.kubenode.servicenet.plugins.module_utils._options import completed
 from ansible_collections.kubenode.servicenet.plugins.module_utils._outcome import Outcome
+from ansible_collections.kubenode.servicenet.plugins.module_utils._rolling_back import ARGUMENTS, roll_back
+from ansible_collections.kubenode.servicenet.plugins.module_utils._runner import Request
 
 
 @pytest.fixture
@@ -77,3 +81,25 @@ def test_a_removal_waits_for_who_goes_back(params: dict[str, Any], monkeypatch: 
     programming.go_back(params, makers, no_tool, "token")
     programming.program("nftables", absent, makers, no_tool)
     assert (holds.held(params["state_dir"]), holds.waiting(params["state_dir"])) == (None, None)
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_node_can_be_held_where_it_is(
+    params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: bool
+) -> None:
+    """In check mode the state in force is not kept yet, and what it was made of is there all the same."""
+    data = snapshot.dump(snapshot.build([{"kind": "Namespace", "metadata": {"name": "shop"}}]))
+    digest = snapshot.load(data).digest
+    (tmp_path / "nftables.jsonl.gz").write_bytes(data)
+    (tmp_path / "nftables.json").write_text(json.dumps({"snapshot": digest, "options": {}}))
+    before = sorted(tmp_path.iterdir())
+
+    def present(asked: Request, *_rest: Any) -> Outcome:
+        assert asked.check == check
+        return Outcome(False, [], [], [], [], {"digest": snapshot.load(Path(asked.snapshot).read_bytes()).digest})
+
+    monkeypatch.setattr(programming, "make_present", present)
+    given = {**{name: argument["default"] for name, argument in ARGUMENTS.items()}, **params}
+    done = roll_back({**given, "to": digest[:12]}, no_tool, check)
+    assert (done.changed, done.facts["digest"]) == (True, digest)
+    assert (sorted(tmp_path.iterdir()) == before) == check
