@@ -43,6 +43,8 @@ KUBE_PROXY_CHAIN = "KUBE-SERVICES"
 RULES = re.compile(r"(nftables table|chain) ")
 FIREWALLD_TABLE = "firewalld"
 OUR_TABLE = "servicenet"
+# Without a time, iptables waits for ever for its lock.
+LOCK_SECONDS = "10"
 
 
 class Chain(NamedTuple):
@@ -156,5 +158,5 @@ def _legacy_chain(run: Runner, family: int, table: str, chain: str, find: Which)
     located = programs(family, LEGACY, run, find)
     if located is None:
         return ""
-    rc, out, _err = run([located.main, "-w", "-t", table, "-S", chain])
+    rc, out, _err = run([located.main, "-w", LOCK_SECONDS, "-t", table, "-S", chain])
     return out if rc == 0 else ""

@@ -64,13 +64,13 @@ def test_a_kube_proxy_of_iptables_legacy_is_recognised_by_its_chain(monkeypatch:
     monkeypatch.setattr(others, "nft_tables", lambda: [("ip", "kube-proxy"), ("ip", "nat")])
     monkeypatch.setattr(others, "kube_proxy_processes", list)
     find = found_in("iptables-legacy", "iptables-legacy-save", "iptables-legacy-restore")
-    run = FakeRunner({"/sbin/iptables-legacy -w -t nat -S KUBE-SERVICES": "-N KUBE-SERVICES\n"})
+    run = FakeRunner({"/sbin/iptables-legacy -w 10 -t nat -S KUBE-SERVICES": "-N KUBE-SERVICES\n"})
     assert others.kube_proxy(run, [], [], find) == [
         "nftables table ip kube-proxy",
         "chain KUBE-SERVICES of iptables-legacy",
     ]
     absent: Answer = (1, "", "iptables: No chain/target/match by that name.")
-    run.answers["/sbin/iptables-legacy -w -t nat -S KUBE-SERVICES"] = absent
+    run.answers["/sbin/iptables-legacy -w 10 -t nat -S KUBE-SERVICES"] = absent
     assert others.kube_proxy(run, [], [], find) == ["nftables table ip kube-proxy"]
 
 
