@@ -246,7 +246,10 @@ class Nginx:
         if self._log_size() > LONGEST_LOG:
             os.truncate(self.log, 0)
         size = self._log_size()
-        checked(self._run, ["kill", "-HUP", str(master)])
+        try:
+            os.kill(master, signal.SIGHUP)
+        except ProcessLookupError:
+            raise ToolError(["nginx", "reload"], 1, "it has just ended") from None
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             # A client's datagrams would find the endpoint of before as long as an old worker reads them.
