@@ -22,7 +22,7 @@ from ._node import files, holds, kept_states
 from ._node.detached import detach
 from ._node.holds import NOT_CONFIRMED, Hold, Waiting
 from ._node.kept_states import State
-from ._node.lock import Lock
+from ._node.lock import Lock, rules_path
 from ._node.runner import Runner
 from ._options import completed
 from ._outcome import Outcome
@@ -227,7 +227,7 @@ def _watch(params: dict[str, Any], makers: Makers, run: Runner, token: str) -> N
 def _being_made(params: dict[str, Any]) -> bool:
     """Is the run still at work that makes the change which has no end yet?"""
     try:
-        with Lock(os.path.join(params["run_dir"], "lock"), 0):
+        with Lock(rules_path(params["run_dir"]), 0):
             change = holds.waiting(params["state_dir"])
             return change is not None and change.until > 0
     except ServicenetError:
@@ -269,7 +269,7 @@ def settle(params: dict[str, Any], makers: Makers, run: Runner, booted: bool = F
     if change is None:
         return
     if not change.until and not booted:
-        with Lock(os.path.join(params["run_dir"], "lock"), params["lock_timeout"]):
+        with Lock(rules_path(params["run_dir"]), params["lock_timeout"]):
             change = holds.waiting(params["state_dir"])
     if change is not None and change.until > time.time() and not booted:
         raise WaitsError(_waits(change))

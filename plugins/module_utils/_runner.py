@@ -30,7 +30,7 @@ from ._core.snapshot import Snapshot
 from ._core.table import ServiceTable
 from ._mode import Mode, Step
 from ._node import files, sysctl
-from ._node.lock import Lock
+from ._node.lock import Lock, rules_path
 from ._node.runner import MissingToolError
 from ._outcome import MOST_NAMED, Outcome
 from ._state_files import MODES
@@ -60,11 +60,6 @@ class Request(NamedTuple):
     lock_seconds: float = 60
     diff: bool = True
     around: Callable[[str], AbstractContextManager[None]] = lambda _digest: nullcontext()
-
-    @property
-    def lock_path(self) -> str:
-        """What runs that change rules hold."""
-        return os.path.join(self.run_dir, "lock")
 
     @property
     def record_path(self) -> str:
@@ -134,7 +129,7 @@ def _present(request: Request) -> Outcome:
         request, plan.mode, plan.settings, plan.new, plan.token, plan.record.get("holds")
     ):
         return _outcome(plan, request.diff)
-    with Lock(request.lock_path, request.lock_seconds):
+    with Lock(rules_path(request.run_dir), request.lock_seconds):
         if files.stamp(request.record_path) != plan.seen or plan.mode.token() != plan.token:
             plan = _plan(request)  # another run, or another program, came first
         with request.around(plan.new.digest) if plan.changes else nullcontext():
@@ -158,7 +153,7 @@ def absent(request: Request, mode: Mode) -> Outcome:
     after = [f"{entry.name} = {entry.old}" for entry in remembered]
     warnings: list[str] = []
     if (changes or record or remembered) and not request.check:
-        with Lock(request.lock_path, request.lock_seconds):
+        with Lock(rules_path(request.run_dir), request.lock_seconds):
             _commit(mode, mode.steps(_removal(mode)), before)  # another run may have come first
             warnings += _forget_flows(before, _NO_SERVICES)
             if last:

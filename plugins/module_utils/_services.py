@@ -9,7 +9,6 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
-import os
 import platform
 from typing import Any, Callable, Dict, Sequence
 
@@ -24,7 +23,7 @@ from ._core.snapshot import Snapshot, load
 from ._mode import Mode
 from ._node import files, preflight_facts
 from ._node.legacy_tables import LEGACY, loaded_tables
-from ._node.lock import Lock
+from ._node.lock import Lock, rules_path
 from ._node.runner import MissingToolError, Runner
 from ._options import families, recorded
 from ._outcome import Outcome
@@ -141,7 +140,7 @@ def take_in(params: dict[str, Any], check: bool) -> bool:
     if check:
         params["snapshot"] = arrived
         return True
-    with Lock(os.path.join(params["run_dir"], "lock"), params["lock_timeout"]):
+    with Lock(rules_path(params["run_dir"]), params["lock_timeout"]):
         if data == files.read_bytes(place):
             return False  # another run brought the same
         files.write_atomic(place, data, SNAPSHOT_MODE, SNAPSHOT_FOLDER_MODE)

@@ -27,6 +27,11 @@ class BusyError(ServicenetError):
     """Somebody else has held the lock for all the time that there was to wait."""
 
 
+def rules_path(run_dir: str) -> str:
+    """The lock that runs hold which change rules, or what they are made of."""
+    return os.path.join(run_dir, "lock")
+
+
 class Lock:
     """``with Lock("/run/servicenet/lock", 30):`` holds the lock; the process id of the holder stands in the file.
 
