@@ -10,17 +10,15 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import contextlib
-import re
+import http.client
 import socket
 import ssl
-import time
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 _WORKERS = 32
-_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r\n]")
-_LONGEST_LINE = 1024
 
 
 class Probe(NamedTuple):
@@ -55,33 +53,34 @@ def answers(probe: Probe) -> bool:
             with socket.create_connection((probe.address, probe.port), timeout=probe.timeout):
                 return True
         return _http_status(probe) in range(200, 400)
-    except (OSError, ValueError):
+    except (OSError, http.client.HTTPException, ValueError):
         return False
 
 
 def _http_status(probe: Probe) -> int:
-    """The status of a GET request. A certificate is not checked: kubelet's probes do not either.
+    """The status of a GET request. A certificate is not checked: kubelet's probes do not either."""
+    connection: http.client.HTTPConnection
+    if probe.kind == "https":
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        connection = http.client.HTTPSConnection(probe.address, probe.port, timeout=probe.timeout, context=context)
+    else:
+        connection = http.client.HTTPConnection(probe.address, probe.port, timeout=probe.timeout)
+    try:
+        connection.request("GET", probe.path, headers={"Connection": "close"})
+        # The library waits that long for each piece of an answer, and a host may say a letter now and then.
+        late = threading.Timer(probe.timeout, _hang_up, [connection.sock])
+        late.start()
+        try:
+            return connection.getresponse().status
+        finally:
+            late.cancel()
+    finally:
+        connection.close()
 
-    Only the first line is read, and within the time as a whole: a host that says a letter now and then is not ready.
-    """
-    if not probe.path.isprintable() or " " in probe.path:
-        raise ValueError("the path is none")
-    host = f"[{probe.address}]" if ":" in probe.address else probe.address
-    request = f"GET {probe.path} HTTP/1.1\r\nHost: {host}:{probe.port}\r\nConnection: close\r\n\r\n"
-    with contextlib.ExitStack() as opened:
-        sock = opened.enter_context(socket.create_connection((probe.address, probe.port), timeout=probe.timeout))
-        if probe.kind == "https":
-            context = ssl.create_default_context()
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-            sock = opened.enter_context(context.wrap_socket(sock))
-        sock.sendall(request.encode("ascii"))
-        line, until = b"", time.monotonic() + probe.timeout
-        while b"\n" not in line and len(line) < _LONGEST_LINE:
-            sock.settimeout(max(until - time.monotonic(), 0.001))
-            piece = sock.recv(_LONGEST_LINE)
-            if not piece:
-                break
-            line += piece
-    found = _STATUS.match(line)
-    return int(found.group(1)) if found else 0
+
+def _hang_up(sock: socket.socket) -> None:
+    """Ends what another thread waits for; not by the method of a TLS socket, which would take its state away."""
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)

@@ -152,21 +152,6 @@ def test_a_server_that_says_a_letter_now_and_then_is_not_waited_for() -> None:
     assert took < 20  # with 0.3 seconds for each letter it takes a minute
 
 
-@pytest.mark.parametrize(
-    ("said", "ready"),
-    [
-        (b"HTTP/1.1 200\n", True),
-        (b"HTTP/1.0 399 fine\r\n", True),
-        (b"HTTP/1.1 2000 x\r\n", False),
-        (b"HTTP/1.1 20", False),
-        (b"\r\n", False),
-    ],
-)
-def test_the_first_line_of_an_answer_is_enough(said: bytes, ready: bool) -> None:
-    with silent_server(said) as port:
-        assert answers(Probe("http", "127.0.0.1", port)) is ready
-
-
 @pytest.mark.parametrize("path", ["/200\r\nX: y", "/200 HTTP/1.0", "/\u00e4"])
 def test_a_path_that_is_none_is_no_answer(path: str) -> None:
     with web_server() as port:
