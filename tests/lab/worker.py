@@ -217,6 +217,8 @@ async def probe_udp(address: str, port: int, source: str, timeout: float) -> byt
 PROBES = {"TCP": probe_tcp, "UDP": probe_udp, "SCTP": sctp.probe}
 # How many times longer a try waits that decides whether a single silence meant anything.
 PATIENCE = 5
+# More flows at a time keep a slow machine so busy, the servers of this process among it, that answers come too late.
+AT_ONCE = asyncio.Semaphore(32)
 # What an errno says about the fate of the packet.
 REFUSED = {errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOPROTOOPT}
 
@@ -224,7 +226,8 @@ REFUSED = {errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOPROTOOPT}
 async def one(proto: str, address: str, port: int, source: str, timeout: float) -> str:
     """One new flow -> `NAME:PORT|PEER`, `reject`, `drop`, `closed` (accepted, no answer) or `error ERRNO`."""
     try:
-        data = await PROBES[proto](address, port, source, timeout)
+        async with AT_ONCE:
+            data = await PROBES[proto](address, port, source, timeout)
         if not data:
             return "closed"
         name, served, peer = data.decode().split()
