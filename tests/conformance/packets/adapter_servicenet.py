@@ -32,6 +32,7 @@ from lab.modules import ModuleServer
 from lab.waiting import wait_until
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.model import PROXY_NAME_LABEL
 
 
 def listened_on(pid: int) -> set[int]:
@@ -105,7 +106,8 @@ class Servicenet:
     def apply(self, objects: list[dict[str, Any]]) -> None:
         """Programs a case; once more must change nothing."""
         self.program(objects)
-        ports = {int((one.get("spec") or {}).get("healthCheckNodePort") or 0) for one in objects} - {0}
+        served = [one for one in objects if PROXY_NAME_LABEL not in (one["metadata"].get("labels") or {})]
+        ports = {int((one.get("spec") or {}).get("healthCheckNodePort") or 0) for one in served} - {0}
         if ports:
             self._serve(ports)
         again = self.run(snapshot=str(self.snapshot))
