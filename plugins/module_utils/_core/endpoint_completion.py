@@ -12,12 +12,13 @@ from __future__ import annotations
 from typing import Any, Iterable, NamedTuple, Sequence
 
 from .allocations import Allocations, Ranges, allocate, check_wishes, lacks_address
+from .endpoint_checks import check_endpoints, check_pod, check_service
 from .endpoint_inventory import Published
-from .endpoint_objects import SERVICE_NAME, Object, key_of, labels_of, read_pod, read_service
+from .endpoint_objects import SERVICE_NAME, Object, key_of, labels_of, read_node, read_pod, read_service
 from .endpoints import MANAGER, ClusterObjects, EndpointsSettings, applied, plan_endpoints
 from .errors import ObjectError
 from .objects import object_key
-from .values import LABEL, SUBDOMAIN
+from .values import LABEL, SUBDOMAIN, Broken, mapping
 
 _LONGEST_NAME = 253
 _LISTS = {
@@ -70,6 +71,10 @@ def complete(
     for item in everything:
         if _is_readable(item, refused):
             first.setdefault((item["kind"], _namespace(item), item["metadata"]["name"]), item)
+        elif item.get("kind") == "Node" and _is_named(item.get("metadata")):
+            # It is there, whatever is wrong with it, and so are its Pods.
+            name = item["metadata"]["name"]
+            first.setdefault(("Node", _namespace(item), name), {"kind": "Node", "metadata": {"name": name}})
     readable = list(first.values())
     services = [item for item in readable if item.get("kind") == "Service"]
     allocated, allocations = services, Allocations()
@@ -93,15 +98,31 @@ def _is_readable(item: Object, refused: list[ObjectError]) -> bool:
     try:
         if not _is_named(item.get("metadata")):
             raise ObjectError(kind, object_key(item), "its name, namespace or labels are wrong.")
-        if kind == "Service":
-            read_service(item)
-            check_wishes(item)
-        elif kind == "Pod":
-            read_pod(item)
+        _check(kind, item)
     except ObjectError as error:
         refused.append(error)
         return False
     return True
+
+
+def _check(kind: str, item: Object) -> None:
+    """Raises ObjectError for an object that the controller can't work with."""
+    try:
+        if kind == "Service":
+            check_service(mapping(item.get("spec"), "spec"))
+        elif kind == "Pod":
+            check_pod(mapping(item.get("spec"), "spec"), mapping(item.get("status"), "status"))
+        elif kind == "Endpoints":
+            check_endpoints(item)
+    except Broken as wrong:
+        raise ObjectError(kind, object_key(item), str(wrong)) from None
+    if kind == "Service":
+        read_service(item)
+        check_wishes(item)
+    elif kind == "Pod":
+        read_pod(item)
+    elif kind == "Node":
+        read_node(item)
 
 
 def _is_named(meta: Any) -> bool:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 from conformance.endpoints.builders import endpoints, node, pod, service
 
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.allocations import Allocations, Ranges
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_completion import complete
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_inventory import Member, Published
@@ -55,6 +57,91 @@ def test_given_slices_and_endpoints_are_kept() -> None:
     given["metadata"].update(name="given", labels={"kubernetes.io/service-name": "web"})
     assert slices([manifest(), pod(1), pod(2), given]) == [given]
     assert slices([manifest(), pod(1), endpoints()]) == []
+
+
+def _everything():
+    """One object of each kind, with every field that the controller goes by."""
+    web = manifest(
+        annotations={"service.kubernetes.io/topology-mode": "Auto"},
+        labels={"team": "a"},
+        type="LoadBalancer",
+        externalTrafficPolicy="Local",
+        trafficDistribution="PreferClose",
+        ipFamilies=["IPv4"],
+        ipFamilyPolicy="SingleStack",
+        publishNotReadyAddresses=False,
+        ports=[
+            {"name": "a", "port": 80, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"},
+            {"name": "b", "port": 81, "targetPort": 81, "protocol": "UDP"},
+        ],
+    )
+    broken = pod(2, ports=[{"name": "http", "containerPort": 80, "protocol": "TCP"}])
+    broken["spec"].update(
+        hostname="h",
+        subdomain="web",
+        initContainers=[{"restartPolicy": "Always", "ports": [{"name": "side", "containerPort": 9}]}],
+    )
+    written = endpoints("hand")
+    written["subsets"][0]["addresses"][0].update(
+        hostname="x", nodeName="node-a", targetRef={"kind": "Pod", "name": "q", "namespace": "shop", "uid": "u"}
+    )
+    return {"Service": web, "Pod": broken, "Node": node(), "Endpoints": written}
+
+
+def _places(value, before=()):
+    """The way to each field of an object, but for its kind: who reads manifests sees to that."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, below in inside:
+        if (*before, key) != ("kind",):
+            yield (*before, key)
+            yield from _places(below, (*before, key))
+
+
+@pytest.mark.parametrize("kind", ["Service", "Pod", "Node", "Endpoints"])
+@pytest.mark.parametrize("wrong", [None, 5, "x", "127.0.0.1", True, [[]], {"a": {}}, [None], [{"name": 5}]], ids=repr)
+def test_whatever_stands_in_a_field_of_one_object_the_others_go_on(kind: str, wrong: object) -> None:
+    for place in _places(_everything()[kind]):
+        objects = _everything()
+        holder = objects[kind]
+        for key in place[:-1]:
+            holder = holder[key]
+        holder[place[-1]] = copy.deepcopy(wrong)
+        other = [manifest("ok"), pod(9, "ok", "node-b"), node("node-b", "zone-2")]
+        neighbour = pod(1, node="node-b", ports=[{"name": "http", "containerPort": 80}])
+        done = complete([*objects.values(), manifest("hand", selector=None), *other, neighbour], Allocations(), RANGES)
+        served = {
+            service.name: {each.addresses[0] for piece in service.slices for each in piece.endpoints}
+            for service in snapshot.build(done.objects).services()[0]
+            if service.cluster_ips
+        }
+        assert served["ok"] == {"10.20.0.10"}, place
+        if kind != "Service":
+            assert "10.20.0.2" in served["web"], place
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "wrong", "said"),
+    [
+        ("Service", ("ports", 0, "name"), 80, "Service shop/web: name must be a string, not 80"),
+        ("Service", ("selector", "app"), 1, "Service shop/web: selector 'app' must be a string, not 1"),
+        ("Service", ("ports", 1, "targetPort"), 99999, "Service shop/web: targetPort 99999 is not in 1 to 65535"),
+        ("Pod", ("hostname",), "Bad_Name", "Pod shop/web-2: hostname 'Bad_Name' is not a DNS label"),
+        ("Pod", ("containers", 0, "ports"), [None], "Pod shop/web-2: ports has an empty entry"),
+    ],
+)
+def test_an_object_that_no_api_server_takes_is_refused_by_name(kind, place, wrong, said) -> None:
+    objects = _everything()
+    holder = objects[kind]["spec"]
+    for key in place[:-1]:
+        holder = holder[key]
+    holder[place[-1]] = wrong
+    assert [str(each) for each in complete(objects.values(), Allocations(), RANGES).refused] == [said]
+
+
+def test_a_node_that_cannot_be_read_keeps_its_pods() -> None:
+    broken = {"kind": "Node", "metadata": {"name": "node-a"}, "status": 5}
+    (written,) = slices([manifest(), pod(1), broken, node("node-b")])
+    assert [each["addresses"] for each in written["endpoints"]] == [["10.20.0.2"]]
 
 
 def test_what_of_written_endpoints_cannot_be_used_is_told() -> None:
