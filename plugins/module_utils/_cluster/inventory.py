@@ -16,6 +16,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint
     Member,
     Published,
     canonical_address,
+    checked_names,
     member_ports,
 )
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_objects import Service, read_service
@@ -53,14 +54,9 @@ def published_hosts(
         members = []
         for host in entry["hosts"]:
             ports = {name or "": _number(number) for name, number in (host.get("ports") or {}).items()}
-            member = Member(
-                canonical_address(host["address"], host.get("name") or host["address"]),
-                ports,
-                True,
-                host.get("hostname") or "",
-                host.get("node_name") or "",
-                host.get("zone") or "",
-            )
+            name = host.get("name") or host["address"]
+            names = checked_names(name, *(host.get(field) or "" for field in ("hostname", "node_name", "zone")))
+            member = Member(canonical_address(host["address"], name), ports, True, *names)
             offered = member_ports(target, member) if target else []
             members.append((member, _probe(entry, member, offered)))
         missing = [probe for _member, probe in members if probe is not None and probe not in probed]

@@ -9,12 +9,13 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import Mapping, NamedTuple
 
+from . import values
 from .endpoint_objects import Object, Service, family_of
 from .endpoint_pods import Group, PortsKey, identity, ports_key
 from .errors import OptionError
+from .values import Broken
 
 
 class Member(NamedTuple):
@@ -44,9 +45,22 @@ class Published(NamedTuple):
 def canonical_address(text: str, host: str) -> str:
     """The canonical spelling of a host's address. Raises OptionError."""
     try:
-        return str(ip_address(text))
-    except ValueError:
-        raise OptionError(f"The address {text!r} of the host {host} is no IP address; endpoints need one.") from None
+        return values.routable(text)
+    except Broken as wrong:
+        raise OptionError(f"The address {text!r} of the host {host} can't be an endpoint's: {wrong}.") from None
+
+
+def checked_names(host: str, hostname: str, node_name: str, zone: str) -> tuple[str, str, str]:
+    """The names of a host, each of which may be empty. Raises OptionError: a record with a wrong one would be refused
+    together with all other hosts in it."""
+    try:
+        return (
+            values.label(hostname, "hostname") if hostname else "",
+            values.subdomain(node_name, "node_name") if node_name else "",
+            values.label_value(zone, "zone"),
+        )
+    except Broken as wrong:
+        raise OptionError(f"The host {host} of the inventory: {wrong}.") from None
 
 
 def member_ports(service: Service, member: Member) -> list[Object]:

@@ -23,6 +23,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.endpo
     PassOptions,
     run_pass,
 )
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import OptionError
 
 ONE_WORKER = PassOptions(workers=1)
 
@@ -214,13 +215,21 @@ def test_hosts_of_the_inventory() -> None:
     ("host", "message"),
     [
         ({"address": "db.example"}, "'db.example' of the host db.example"),
+        ({"address": "127.0.0.1", "name": "db-1"}, "'127.0.0.1' of the host db-1 can't be an .*a loopback address"),
+        ({"address": "::ffff:198.18.0.1"}, "is not a plain IPv6 address"),
         ({"address": "198.18.0.1", "ports": {"": 0}}, "0 is no port"),
+        (
+            {"address": "198.18.0.1", "hostname": "db.1"},
+            "The host 198.18.0.1 of .*: hostname 'db.1' is not a DNS label",
+        ),
+        ({"address": "198.18.0.1", "node_name": "Db 1"}, "node_name 'Db 1' is not a DNS name"),
+        ({"address": "198.18.0.1", "zone": "a b"}, "zone 'a b' is not a label value"),
     ],
 )
 def test_hosts_that_cannot_be_endpoints(host: dict[str, Any], message: str) -> None:
     server = Server(service("db", selector=None))
     entry = {"service": "db", "namespace": "shop", "probe": "none", "hosts": [host]}
-    with pytest.raises(Exception, match=message):
+    with pytest.raises(OptionError, match=message):
         run(server, ONE_WORKER._replace(inventory=[entry]))
     assert server.writes == []
 
