@@ -30,7 +30,7 @@ from functools import lru_cache
 from . import text_iptables as text
 from . import versions
 from .passes import Program
-from .settings import Settings
+from .settings import Settings, is_loopback
 from .table import BALANCE, CLUSTER_IP, DROP, LOAD_BALANCER, REJECT, Backend, Frontend, PortRules, Target
 from .text_iptables import Rules
 
@@ -146,7 +146,8 @@ class IptablesCompiler:
             return ()
         cidrs = self.settings.node_port_cidrs(family)
         if cidrs:
-            return tuple(f"-d {cidr} {local}" for cidr in cidrs)
+            unserved = family == 6 or not self.settings.localhost_nodeports
+            return tuple(f"-d {cidr} {local}" for cidr in cidrs if not (unserved and is_loopback(cidr)))
         if family == 6:
             return (f"! -d ::1/128 {local}",)
         return (local,) if self.settings.localhost_nodeports else (f"! -d 127.0.0.0/8 {local}",)

@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from . import text_iptables as text
 from .ipvs import SETS, container
 from .passes import Program
-from .settings import Settings
+from .settings import Settings, is_loopback
 from .text_iptables import Change, Rules
 
 PREFIX = "SERVICENET-IPVS"
@@ -108,7 +108,7 @@ class _Rules:
         local = f"-m addrtype --dst-type LOCAL {other} {target}"
         cidrs = self.settings.node_port_cidrs(self.family)
         if cidrs:
-            return tuple(f"-d {cidr} {local}" for cidr in cidrs)
+            return tuple(f"-d {cidr} {local}" for cidr in cidrs if not is_loopback(cidr))
         return (f"! -d {'::1/128' if self.family == 6 else '127.0.0.0/8'} {local}",)
 
     def mangle(self) -> dict[str, Rules]:

@@ -86,6 +86,11 @@ class Settings(NamedTuple):
         )
 
 
+def is_loopback(cidr: str) -> bool:
+    """Is this a network of loopback addresses? What is translated there and leaves the node is lost."""
+    return ipaddress.ip_network(cidr).is_loopback
+
+
 def detector(
     mode: str, pod_cidrs: Iterable[str], node_cidrs: Iterable[str], bridge_interface: str, interface_name_prefix: str
 ) -> Detector:

@@ -74,6 +74,22 @@ def test_node_ports_on_every_address_are_spelled_as_the_kernel_lists_them() -> N
         assert everything.serves_loopback() == localhost
 
 
+@pytest.mark.parametrize(
+    ("localhost", "served"),
+    [(True, {"127.0.0.0/8", "198.18.0.0/16", "fd98:1::/64"}), (False, {"198.18.0.0/16", "fd98:1::/64"})],
+)
+def test_node_ports_on_the_loopback_only_where_they_work(localhost: bool, served: set[str]) -> None:
+    chosen = SETTINGS._replace(
+        nodeport_addresses=("127.0.0.0/8", "198.18.0.0/16", "::1/128", "fd98:1::/64"), localhost_nodeports=localhost
+    )
+    program = IptablesCompiler(chosen).frame(["4/nat/SERVICENET-NP-tcp-30080", "6/nat/SERVICENET-NP-tcp-30080"])
+    rules = [rule for family in (4, 6) for rule in program[f"{family}/nat/SERVICENET"] if "NODEPORTS" in rule]
+    assert {rule.split()[1] for rule in rules} == served
+    alone = chosen._replace(nodeport_addresses=("127.0.0.1/32",))
+    rules = list(IptablesCompiler(alone).frame(["4/nat/SERVICENET-NP-tcp-30080"])["4/nat/SERVICENET"])
+    assert any("NODEPORTS" in rule for rule in rules) == localhost
+
+
 def test_sixteen_thousand_services_do_not_make_sixteen_thousand_chains() -> None:
     objects = []
     for i in range(16_000):

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import ipvs_rules
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs import IpvsCompiler, IpvsOptions
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.passes import Program
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView
@@ -124,3 +125,12 @@ def test_source_ranges_are_entries_that_ipset_can_hold() -> None:
 
 def test_an_external_ip_is_always_masqueraded() -> None:
     assert "4/set/EXT/198.19.2.1,tcp:80" in compiled(rules(Frontend(EXTERNAL_IP, "198.19.2.1", 80)))
+
+
+def test_node_ports_are_never_served_on_the_loopback() -> None:
+    """Also where its network is named, as in kube-proxy's own ipvs mode."""
+    view = NodeView("node-a", "", ("198.18.1.1", "fd98:1::1"))
+    frame = ipvs_rules.frame(Settings(view, nodeport_addresses=("127.0.0.0/8", "198.18.1.0/24", "::1/128")))
+    for family, served in ((4, ["198.18.1.0/24"]), (6, [])):
+        marked = [rule for rule in frame[f"{family}/chain/mangle/SERVICENET-IPVS-OUT"] if "NPHOST" in rule]
+        assert [rule.split()[1] for rule in marked] == served
