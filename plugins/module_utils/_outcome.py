@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 # A result stays small, whatever the cluster.
-# A result stays small, whatever the cluster.
 MOST_NAMED = 100
 
 

@@ -13,7 +13,6 @@ import os
 from typing import Any
 
 # The layout of the state file; another number makes a full pass.
-# The layout of the state file; another number makes a full pass.
 RECORD = 2
 MODES = ("iptables", "nftables", "ipvs", "userspace")
 

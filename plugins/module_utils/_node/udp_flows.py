@@ -16,7 +16,6 @@ from .._core.table import ServiceTable
 from . import addresses, conntrack
 
 # How long endpoints that are gone have to answer the datagrams that they were sent before.
-# How long endpoints that are gone have to answer the datagrams that they were sent before.
 ANSWER_SECONDS = 0.1
 
 
