@@ -11,12 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster import stored
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.lock import Lock
 from ansible_collections.kubenode.servicenet.plugins.module_utils._options import completed, recorded
-from ansible_collections.kubenode.servicenet.plugins.module_utils._services import lacks_snapshot, take_in
+from ansible_collections.kubenode.servicenet.plugins.module_utils._services import (
+    SNAPSHOT_FOLDER_MODE,
+    SNAPSHOT_MODE,
+    lacks_snapshot,
+    take_in,
+)
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
 
 
 def of(*names: str) -> bytes:
@@ -108,3 +117,11 @@ def test_a_place_without_a_directory_is_the_working_one(
     monkeypatch.chdir(tmp_path)
     assert take_in({**params, "snapshot": "snapshot"}, False)
     assert Path("snapshot").read_bytes() == of("new")
+
+
+def test_it_has_the_same_modes_however_it_came() -> None:
+    """By the role, by the module of a mode, or by the agent of the node."""
+    tasks = yaml.safe_load((ROLES / "cluster_snapshot/tasks/hand_out.yml").read_text())
+    deeds = [task.get("ansible.builtin.file") or task.get("ansible.builtin.copy") or {} for task in tasks]
+    by_role = [int(deed["mode"], 8) for deed in deeds if deed]
+    assert by_role == [SNAPSHOT_FOLDER_MODE, SNAPSHOT_MODE] == [stored.FOLDER_MODE, stored.FILE_MODE]
