@@ -161,7 +161,7 @@ def make_mode(params: dict[str, Any]) -> Callable[[Settings, Runner], IptablesMo
 
     def make(settings: Settings, run: Runner) -> IptablesMode:
         wanted = "" if params["variant"] == "auto" else params["variant"]
-        found = detect(run, settings.view.families, wanted)
+        found = detect(run, settings.view.families, wanted, leaving=params.get("state") == "absent")
         return IptablesMode(settings, run, found.variant, found.leftover)
 
     return make

@@ -52,6 +52,7 @@ class IpvsMode(ModeDefaults):
 
     :param drain: how long connections may go on where their endpoint is gone, and where that is remembered.
     :param wanted: the variant of iptables, "" to take that of the host.
+    :param leaving: the rules are to go.
     """
 
     name = "ipvs"
@@ -62,13 +63,19 @@ class IpvsMode(ModeDefaults):
     sysctls = IPVS_SETTINGS
 
     def __init__(
-        self, settings: Settings, run: Runner, options: IpvsOptions, drain: tuple[int, DrainState], wanted: str = ""
+        self,
+        settings: Settings,
+        run: Runner,
+        options: IpvsOptions,
+        drain: tuple[int, DrainState],
+        wanted: str = "",
+        leaving: bool = False,
     ) -> None:
         self.settings = settings
         self.compiler = IpvsCompiler(settings, options)
         self.ipset = IpsetTool(run)
         self.warnings: list[str] = []
-        self._run, self._wanted = run, wanted
+        self._run, self._wanted, self._leaving = run, wanted, leaving
         self._variant = ""
         self._tools: dict[int, IptablesTool] = {}
         self._drain_seconds, self._drain_state = drain
@@ -86,7 +93,8 @@ class IpvsMode(ModeDefaults):
     def iptables_variant(self) -> str:
         """The variant of iptables, found when it is first needed: a node without anything of this mode needs none."""
         if not self._variant:
-            self._variant = detect(self._run, self.settings.view.families, self._wanted).variant
+            families = self.settings.view.families
+            self._variant = detect(self._run, families, self._wanted, leaving=self._leaving).variant
         return self._variant
 
     def judge(self, rules: Sequence[PortRules], full: bool, load: bool) -> tuple[list[str], list[str]]:
@@ -334,6 +342,7 @@ def make_mode(params: dict[str, Any]) -> Callable[[Settings, Runner], IpvsMode]:
     def make(settings: Settings, run: Runner) -> IpvsMode:
         state = DrainState(os.path.join(params["state_dir"], "ipvs_drain.json"))
         drain = params["ipvs_drain_seconds"], state
-        return IpvsMode(settings, run, options, drain, "" if params["variant"] == "auto" else params["variant"])
+        wanted = "" if params["variant"] == "auto" else params["variant"]
+        return IpvsMode(settings, run, options, drain, wanted, params.get("state") == "absent")
 
     return make

@@ -151,7 +151,7 @@ def absent(request: Request, mode: Mode) -> Outcome:
     remembered = sysctls.remembered() if last else []
     lines = (lines if changes else []) + [f"{entry.name} = {entry.new}" for entry in remembered]
     after = [f"{entry.name} = {entry.old}" for entry in remembered]
-    warnings: list[str] = []
+    warnings = list(mode.warnings)
     if (changes or record or remembered) and not request.check:
         with Lock(rules_path(request.run_dir), request.lock_seconds):
             _commit(mode, mode.steps(_removal(mode)), before)  # another run may have come first

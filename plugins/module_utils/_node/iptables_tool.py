@@ -249,13 +249,16 @@ def _census(run: Runner, family: int, variant: str, find: Which) -> tuple[int, b
     return foreign, ours
 
 
-def detect(run: Runner, families: Sequence[int] = (4, 6), wanted: str = "", find: Which = which) -> Detection:
+def detect(
+    run: Runner, families: Sequence[int] = (4, 6), wanted: str = "", find: Which = which, leaving: bool = False
+) -> Detection:
     """The variant to use: the one given, else the only one that others use, else that of the plain ``iptables``.
 
     The variant that the host uses by default is only listed if the other one has rules, so the usual case is cheap
     however many rules of ours there are.
 
     :param wanted: ``legacy``, ``nft`` or "" to detect.
+    :param leaving: our rules are to go: the one that holds them, whatever others have there.
     :raises OptionError: both variants hold rules of other programs and none was given.
     :raises MissingToolError: there is no iptables at all, or not of the variant that was given.
     :raises ToolError: iptables-save failed.
@@ -271,9 +274,11 @@ def detect(run: Runner, families: Sequence[int] = (4, 6), wanted: str = "", find
     leftover = other if ours else ""
     if wanted:
         return Detection(wanted, "it was given", leftover)
-    if not foreign:
+    if not foreign and not (leaving and ours):
         return Detection(usual, "the node's iptables is of this variant", leftover)
     usual_foreign, usual_ours = _totals(run, families, usual, find)
+    if leaving:
+        return Detection(usual if usual_ours or not ours else other, "it is to leave", leftover if usual_ours else "")
     if usual_foreign:
         raise OptionError(
             f"Both variants of iptables hold rules of other programs: {usual} ({usual_foreign} rules) and {other}"

@@ -239,8 +239,41 @@ def test_a_mixture_is_an_error_that_names_both_unless_one_is_given(loaded: Calla
     assert detect(run, (4,), wanted=LEGACY, find=find).variant == LEGACY
 
 
+BOTH = FOREIGN.replace("COMMIT", ":SERVICENET-FWD - [0:0]\nCOMMIT")
+
+
+@pytest.mark.parametrize(
+    ("in_nft", "in_legacy", "variant", "leftover"),
+    [
+        (FOREIGN, FOREIGN, NFT, ""),
+        (BOTH, FOREIGN, NFT, ""),
+        (FOREIGN, BOTH, LEGACY, ""),
+        (BOTH, BOTH, NFT, LEGACY),
+        (ONLY_OURS, FOREIGN, NFT, ""),
+        (NOTHING, ONLY_OURS, LEGACY, ""),
+        (NOTHING, FOREIGN, NFT, ""),
+    ],
+)
+def test_who_takes_rules_away_goes_where_they_are(
+    loaded: Callable[..., None], in_nft: str, in_legacy: str, variant: str, leftover: str
+) -> None:
+    """Whatever others have there: a node that never had this mode is cleared of it as well."""
+    loaded("filter")
+    run = FakeRunner(
+        {
+            "/sbin/iptables -V": NFT_VERSION,
+            "/sbin/iptables-nft-save": in_nft,
+            "/sbin/iptables-legacy-save": in_legacy,
+        }
+    )
+    found = detect(run, (4,), find=found_in(*PLAIN, *variant_tools(LEGACY, NFT)), leaving=True)
+    assert (found.variant, found.leftover) == (variant, leftover)
+
+
 @pytest.mark.usefixtures("loaded")
 def test_the_usual_case_lists_no_rules() -> None:
     run = FakeRunner({"/sbin/iptables -V": NFT_VERSION})
-    detect(run, (4, 6), find=found_in(*PLAIN, *variant_tools(LEGACY, NFT)))
-    assert run.commands == ["/sbin/iptables -V"]
+    for leaving in (False, True):
+        run.calls.clear()
+        detect(run, (4, 6), find=found_in(*PLAIN, *variant_tools(LEGACY, NFT)), leaving=leaving)
+        assert run.commands == ["/sbin/iptables -V"]
