@@ -45,6 +45,8 @@ MOST_NAMED = 100
 
 def packet_of(asked: dict[str, Any], settings: Settings) -> Packet:
     """The packet that is asked about."""
+    if not 0 < asked["port"] < 65536:
+        raise OptionError(f"explain.port is {asked['port']}, and not from 1 to 65535.")
     try:
         destination = values.address(asked["destination"], "explain.destination")
         source = asked["source"] if asked["source"] == FROM_NODE else values.address(asked["source"], "explain.source")
