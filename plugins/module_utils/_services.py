@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Sequence
 
 from . import _preflight as preflight_of
 from ._core import settings as settings_of
-from ._core.errors import SnapshotError
+from ._core.errors import OptionError, SnapshotError
 from ._core.passes import Pass
 from ._core.preflight_model import Report
 from ._core.resolve import NodeView
@@ -38,6 +38,8 @@ Makers = Dict[str, Callable[[Dict[str, Any]], MakeMode]]
 
 def settings(params: dict[str, Any], snapshot: Snapshot) -> Settings:
     """The settings that the options and the own Node object make."""
+    if not 0 <= params["masquerade_bit"] <= 31:
+        raise OptionError(f"masquerade_bit is {params['masquerade_bit']}, and a packet mark has the bits 0 to 31.")
     name = params["node_name"] or platform.node()
     node = snapshot.node(name)
     node_ips = settings_of.node_ips(params["node_ips"], node.addresses if node is not None else ())
