@@ -51,13 +51,18 @@ def reach(config: Config) -> None:
             "GET", "", {}, {}, None
         )
     except ConnectionFailedError as failed:
-        raise UnreachableError(f"{_place(config)} {failed}.") from None
+        raise UnreachableError(f"{_shown(_place(config))} {failed}.") from None
     if answer.status >= 500:
-        raise UnreachableError(f"{_place(config)} answers {answer.status}.")
+        raise UnreachableError(f"{_shown(_place(config))} answers {answer.status}.")
 
 
 def _place(config: Config) -> str:
     return config.server if config.source == "cluster" else config.url
+
+
+def _shown(url: str) -> str:
+    """A URL for everybody: a query may be a signature."""
+    return url.partition("?")[0]
 
 
 def _from_cluster(config: Config) -> Fetched:
@@ -88,7 +93,8 @@ def _from_url(config: Config, etag: str) -> Fetched:
     if config.checksum_url:
         said = _get(config, config.checksum_url, {}).data.split()
         if not said or said[0].decode("ascii", "replace").lower() != hashlib.sha256(answer.data).hexdigest():
-            raise SnapshotError(f"What {config.url} gave does not match {config.checksum_url}: it is refused.")
+            places = _shown(config.url), _shown(config.checksum_url)
+            raise SnapshotError(f"What {places[0]} gave does not match {places[1]}: it is refused.")
     return Fetched(snapshot.load(answer.data), [], answer.headers.get("etag", ""))
 
 
@@ -96,9 +102,9 @@ def _get(config: Config, url: str, headers: dict[str, str]) -> Answer:
     try:
         answer = HttpTransport(url, "", config.ca_cert, config.timeout)("GET", "", {}, headers, None)
     except ConnectionFailedError as failed:
-        raise UnreachableError(f"{url} {failed}.") from None
+        raise UnreachableError(f"{_shown(url)} {failed}.") from None
     if answer.status >= 500 or answer.status in _UNREACHABLE:
-        raise UnreachableError(f"{url} answers {answer.status}.")
+        raise UnreachableError(f"{_shown(url)} answers {answer.status}.")
     if answer.status not in (200, 304):
-        raise SnapshotError(f"{url} answers {answer.status}, and not with a snapshot.")
+        raise SnapshotError(f"{_shown(url)} answers {answer.status}, and not with a snapshot.")
     return answer

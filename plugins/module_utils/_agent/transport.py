@@ -22,7 +22,7 @@ from .._core.errors import OptionError
 class HttpTransport:
     """Implements ``_cluster.client.Transport``; redirects are not followed, so a token never goes elsewhere.
 
-    :param server: the URL of the server; a path in it begins every path.
+    :param server: the URL of the server; a path in it begins every path, and a query in it every query.
     :param token: a bearer token, "" for none.
     :param ca_cert: a file with the certificates to trust, "" for those of the system.
     :param seconds: how long to wait for an answer.
@@ -60,9 +60,10 @@ class HttpTransport:
     ) -> Answer:
         """One request on a connection of its own."""
         connection = self._connection()
-        target = self._url.path.rstrip("/") + path + (f"?{urlencode(query)}" if query else "")
+        asked = "&".join(filter(None, (self._url.query, urlencode(query))))
+        target = (self._url.path.rstrip("/") + path if path else self._url.path or "/") + (asked and f"?{asked}")
         try:
-            connection.request(method, target or "/", body, {**headers, **self._headers})
+            connection.request(method, target, body, {**headers, **self._headers})
             answer = connection.getresponse()
             return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
         except ssl.SSLCertVerificationError as failed:
