@@ -47,13 +47,7 @@ class Lock:
         """:raises BusyError: somebody else holds it for too long.
         :raises ServicenetError: the file can't be opened.
         """
-        try:
-            os.makedirs(os.path.dirname(self.path) or ".", mode=0o755, exist_ok=True)
-            # Not O_TRUNC: the file names the holder until the lock is ours.
-            # O_NOFOLLOW: a link that somebody planted must not make us empty another file.
-            self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise ServicenetError(f"The lock file {self.path} can't be opened: {error.strerror}.") from error
+        self._open()
         try:
             self._wait()
             os.ftruncate(self._handle, 0)
@@ -71,9 +65,19 @@ class Lock:
         os.ftruncate(self._handle, 0)
         self._close()
 
+    def _open(self) -> None:
+        try:
+            os.makedirs(os.path.dirname(self.path) or ".", mode=0o755, exist_ok=True)
+            # Not O_TRUNC: the file names the holder until the lock is ours.
+            # O_NOFOLLOW: a link that somebody planted must not make us empty another file.
+            self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise ServicenetError(f"The lock file {self.path} can't be opened: {error.strerror}.") from error
+
     def _close(self) -> None:
-        os.close(self._handle)
-        self._handle = -1
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
 
     def _wait(self) -> None:
         end = time.monotonic() + self.wait_seconds
@@ -93,7 +97,18 @@ class Lock:
             return False
         except OSError as error:
             raise ServicenetError(f"The lock {self.path} can't be taken: {error.strerror}.") from error
-        return True
+        if self._is_there():
+            return True
+        self._close()
+        self._open()
+        return self._try()
+
+    def _is_there(self) -> bool:
+        """Is the file the one that others would lock? The playbook cleanup removes it, whoever waits for it."""
+        try:
+            return os.path.samestat(os.fstat(self._handle), os.stat(self.path))
+        except FileNotFoundError:
+            return False
 
     def _holder(self) -> str:
         pid = os.pread(self._handle, 32, 0).decode("ascii", "replace").strip()

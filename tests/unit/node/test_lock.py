@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node import lock
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.lock import BusyError, Lock
 
 
@@ -100,3 +101,42 @@ def test_a_lock_that_can_not_be_had_is_not_busy(tmp_path: Path) -> None:
     with pytest.raises(ServicenetError, match="can't be opened: Is a directory") as told, Lock(str(path), 0):
         pass
     assert not isinstance(told.value, BusyError)
+
+
+def test_who_waited_for_a_file_that_was_removed_takes_the_one_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the playbook cleanup removes it: otherwise two would be at work, each with a lock of its own."""
+    path = tmp_path / "run" / "lock"
+    first = Lock(str(path), 0).__enter__()
+    third: list[Lock] = []
+
+    def removed_and_made_anew(_seconds: float) -> None:
+        if not third:
+            path.unlink()
+            third.append(Lock(str(path), 0).__enter__())
+            first.__exit__(None, None, None)
+        else:
+            third[0].__exit__(None, None, None)
+
+    monkeypatch.setattr(lock.time, "sleep", removed_and_made_anew)
+    with Lock(str(path), 60) as waited:
+        assert os.path.samestat(os.fstat(waited._handle), path.stat())
+        with pytest.raises(BusyError), Lock(str(path), 0):
+            pass
+
+
+def test_a_file_that_was_removed_and_can_not_be_made_anew_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lock"
+    first = Lock(str(path), 0).__enter__()
+
+    def replaced(_seconds: float) -> None:
+        path.unlink()
+        path.mkdir()
+        first.__exit__(None, None, None)
+
+    monkeypatch.setattr(lock.time, "sleep", replaced)
+    with pytest.raises(ServicenetError, match="can't be opened: Is a directory"), Lock(str(path), 60):
+        pass
