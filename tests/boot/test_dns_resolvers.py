@@ -51,7 +51,8 @@ class Resolving:
         corefile.write_text(f". {{\n    file {zone} .\n}}\n")
         command = ("ip", "netns", "exec", machine.ns("outside"), peer("COREDNS", "coredns"), "-conf", corefile)
         machine.spawn("outside-dns", *command)
-        self.node.path(SNAPSHOT).parent.mkdir()
+        # As the first `resync` makes it.
+        self.node.path(SNAPSHOT).parent.mkdir(mode=0o750)
         self.node.path(SNAPSHOT).write_bytes(cluster_file("pod-1"))
 
     def role(self, **variables: object) -> PlaybookRun:
