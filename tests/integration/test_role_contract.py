@@ -52,6 +52,26 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         {"cluster_dns_mode": "kubernetes"},
         "cluster_dns_mode kubernetes needs cluster_dns_kubeconfig.",
     ),
+    "pull from nowhere": (
+        "service_resync",
+        {"service_resync_token": "a token"},
+        "service_resync_method pull reads the API server and needs service_resync_server and service_resync_token",
+    ),
+    "pull without a token": (
+        "service_resync",
+        {"service_resync_server": "https://198.18.0.1:6443"},
+        "service_resync_method pull reads the API server and needs service_resync_server and service_resync_token",
+    ),
+    "pull from no URL": (
+        "service_resync",
+        {"service_resync_source": "url"},
+        "service_resync_source url needs service_resync_url.",
+    ),
+    "again at once": (
+        "service_resync",
+        {"service_resync_method": "push", "service_resync_interval": 0},
+        "service_resync_interval is 0; it has to be a second at least.",
+    ),
     "no such source": ("cluster_snapshot", {"cluster_snapshot_source": "etcd"}, "cluster_snapshot_source must be one"),
     "attempts in words": ("service_verify", {"service_verify_attempts": "many"}, "service_verify_attempts"),
     "no such records": ("service_endpoints", {"service_endpoints_write": "dns"}, "service_endpoints_write must be one"),
