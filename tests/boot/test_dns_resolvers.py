@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,10 +56,19 @@ class Resolving:
         self.node.path(SNAPSHOT).parent.mkdir(mode=0o750)
         self.node.path(SNAPSHOT).write_bytes(cluster_file("pod-1"))
 
-    def role(self, **variables: object) -> PlaybookRun:
+    def role(self, *options: str, **variables: object) -> PlaybookRun:
         """Runs the role."""
         own = {"cluster_dns_install_path": peer("COREDNS", "coredns"), "cluster_dns_zone_reload_seconds": 1}
-        return self.machine.playbook(str(self.playbook), own | variables)
+        return self.machine.playbook(str(self.playbook), own | variables, *options)
+
+    def of_kubernetes(self) -> str:
+        """What a resync would write into the Corefile where CoreDNS is to ask an API server."""
+        part = {"name": "kubenode.servicenet.cluster_dns", "tasks_from": "zones"}
+        given = {"cluster_dns_mode": "kubernetes", "cluster_dns_kubeconfig": str(self.playbook)}
+        task = {"ansible.builtin.include_role": part, "vars": given}
+        play = self.machine.directory / "kubernetes.yml"
+        play.write_text(json.dumps([{"hosts": "servicenet_nodes", "gather_facts": False, "tasks": [task]}]))
+        return self.machine.playbook(str(play), {}, "--check", "--diff").output
 
     def lookup(self, name: str) -> str:
         """The address that a program on the machine gets for a name; "" for none."""
@@ -130,6 +140,9 @@ def resolving(request: pytest.FixtureRequest, full_figures: bool) -> Iterator[Re
 def test_the_role_from_nothing_to_nothing(resolving: Resolving) -> None:
     """On, after a crash, over a boot, again, and off: each in the state that the one before has left."""
     before, asked = resolving.files(), resolving.asks()
+    # Check mode, on a machine that has none of the units.
+    assert resolving.role("--check").changed["node-a"] > 0
+    assert (resolving.files(), resolving.asks()) == (before, asked)
     resolving.role()
 
     # Every program on the machine resolves both worlds, by way of its own resolver.
@@ -169,6 +182,9 @@ def test_the_role_from_nothing_to_nothing(resolving: Resolving) -> None:
     if resolving.kind == "systemd-resolved":
         resolving.assert_split()
     assert resolving.node.run(["systemctl", "is-system-running"], check=False).stdout == "running\n"
+
+    # systemd hands CoreDNS, which is not root, its kubeconfig.
+    assert "kubeconfig /run/credentials/servicenet-dns.service/kubeconfig" in resolving.of_kubernetes()
 
     # A second run.
     assert resolving.role().changed == {"node-a": 0}

@@ -180,6 +180,9 @@ def kept(request: pytest.FixtureRequest, machine: Machine, full_figures: bool) -
     made = Kept(machine, request.param)
     made.offer("pod-1")
     made.start_source()
+    # Check mode, on a machine that has none of the units.
+    made.playbook("site", "--check")
+    assert made.who_answers() != {"pod-1"}
     made.playbook("site")
     yield made
     made.stop_source()

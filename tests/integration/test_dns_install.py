@@ -32,7 +32,7 @@ def lab() -> Iterator[Lab]:
         yield built
 
 
-def install(lab: Lab, environment: Mapping[str, str] | None = None, **variables: Any) -> PlaybookRun:
+def install(lab: Lab, environment: Mapping[str, str] | None = None, *options: str, **variables: Any) -> PlaybookRun:
     """Runs the role's installation alone, for a program in a directory of its own."""
     own = {"cluster_dns_supervisor": "process", "cluster_dns_binary": f"{INSTALLED}/coredns"}
     role = {"name": "kubenode.servicenet.cluster_dns", "tasks_from": "install"}
@@ -41,7 +41,7 @@ def install(lab: Lab, environment: Mapping[str, str] | None = None, **variables:
     play = {"hosts": "servicenet_nodes", "gather_facts": False, "tasks": tasks, "environment": dict(environment or {})}
     path.write_text(yaml.safe_dump([play]))
     lab.node("node-a").run(["mkdir", "-p", INSTALLED])
-    return lab.playbook(str(path), {}, "--limit=node-a", check=False)
+    return lab.playbook(str(path), {}, "--limit=node-a", *options, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -74,17 +74,31 @@ def test_a_download_is_checked(lab: Lab, releases: tuple[Path, str], version: st
     (directory / "coredns").chmod(0o755)
     archive = directory / "coredns.tgz"
     subprocess.run(["tar", "-czf", str(archive), "-C", str(directory), "coredns"], check=True)
-    run = install(
-        lab,
-        cluster_dns_install="url",
-        cluster_dns_install_url=f"{url}/{archive.name}",
-        cluster_dns_install_checksum=checksum or f"sha256:{hashlib.sha256(archive.read_bytes()).hexdigest()}",
-    )
+    given = {
+        "cluster_dns_install": "url",
+        "cluster_dns_install_url": f"{url}/{archive.name}",
+        "cluster_dns_install_checksum": checksum or f"sha256:{hashlib.sha256(archive.read_bytes()).hexdigest()}",
+    }
+    looked = install(lab, None, "--check", **given)
+    assert (looked.failed["node-a"], looked.changed["node-a"]) == (0, 1), looked.output
+    assert not lab.node("node-a").path(f"{INSTALLED}/coredns").exists()
+    run = install(lab, **given)
     assert run.failed["node-a"] == (1 if said else 0), run.output
     assert said in re.sub(r"\s+", " ", run.output)
     assert lab.node("node-a").path(f"{INSTALLED}/coredns").exists() == (not checksum)
     log = (lab.directory / "releases.log").read_text()
     assert f'"GET /{archive.name} HTTP' in log
+
+
+def test_a_program_that_is_not_there_is_refused_with_what_to_do(lab: Lab) -> None:
+    lab.node("node-a").run(["rm", "-rf", INSTALLED])
+    for options in ((), ("--check",)):
+        run = install(lab, None, *options)
+        assert run.failed["node-a"] == 1
+        said = re.sub(r"\s+", " ", run.output)
+        assert (
+            f"{INSTALLED}/coredns does not run on this node (there is no such program). Set cluster_dns_install" in said
+        )
 
 
 def test_a_package_that_the_distribution_lacks_is_refused_with_what_to_do(lab: Lab) -> None:
