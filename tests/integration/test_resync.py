@@ -120,6 +120,8 @@ def test_lost_rules_are_back_after_one_resync(cluster: Cluster, down: bool, monk
             assert sum(late.failed.values()) == 1
             assert "cluster_snapshot_max_age_seconds is 1800" in " ".join(late.output.split())
             assert late.output.count("fatal: ") == 1
+            # Nor can the records of endpoints be kept, which is no second failure.
+            assert cluster.resync(servicenet_endpoints=True).rc == 0
             ended = cluster.resync(check=False, servicenet_on_unreachable="fail")
             assert ended.rc == 2
             assert sum(ended.failed.values()) == 1
@@ -127,6 +129,24 @@ def test_lost_rules_are_back_after_one_resync(cluster: Cluster, down: bool, monk
     finally:
         if down:
             cluster.plane.start_api()
+
+
+def test_endpoint_records_that_can_not_be_kept_keep_no_node_from_its_repair(cluster: Cluster) -> None:
+    """The variables are those of the nodes' group."""
+    everybody = cluster.who()
+    cluster.lab.node("node-b").run(["nft", "flush", "ruleset"])
+    inventory = json.loads(cluster.inventory.read_text())
+    inventory["all"]["children"]["servicenet_nodes"]["vars"] |= {
+        "servicenet_endpoints": True,
+        "service_endpoints_host": "https://127.0.0.1:1",
+    }
+    changed = cluster.inventory.with_name("endpoints.json")
+    changed.write_text(json.dumps(inventory))
+    run = cluster.lab.playbook("resync", inventory=changed, check=False)
+    assert run.rc == 2
+    assert "The endpoint records of the cluster could not be kept. The API server https://127.0.0.1:1" in run.output
+    assert (run.changed["node-b"], sum(run.failed.values())) == (1, 1)
+    assert cluster.who() == everybody
 
 
 def test_a_change_reaches_the_nodes_and_check_mode_leaves_them(cluster: Cluster) -> None:
