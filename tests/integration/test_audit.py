@@ -53,6 +53,7 @@ def report(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str
     asked = {"service_audit_dest": str(dest), "service_audit_verify": True, "service_audit_fail_on_drift": True}
     run = lab.playbook("audit", asked, inventory=directory / "inventory.yml", check=False)
     assert run.rc != 0
+    assert f"{dest}.html is written." in run.output
     assert "Not as they should be: node-a, node-away, node-b." in run.output
     assert set(run.changed.values()) == {0}
     assert rules(lab) == before

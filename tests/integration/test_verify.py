@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,26 @@ def test_every_service_with_endpoints_is_probed_and_answers(programmed: Lab) -> 
 def test_check_mode_probes_just_as_well(programmed: Lab) -> None:
     run = programmed.playbook("verify", None, "--check")
     assert re.search(r"shop/front:tcp .* 3 of 3 +pod-a3 x 3", run.output)
+
+
+def test_a_user_who_has_to_become_root(programmed: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody but root can read the snapshot. By a Python and a sudo of the test, only who became root is root."""
+    sudo = tmp_path / "sudo"
+    sudo.write_text('#!/bin/sh\nwhile [ "$1" != root ]; do shift; done\nshift\nBECAME=root exec "$@"\n')
+    sudo.chmod(0o755)
+    nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups"
+    inventory = json.loads(programmed.inventory(tmp_path / "inventory.yml").read_text())
+    for name, host in inventory["all"]["children"]["servicenet_nodes"]["hosts"].items():
+        python = tmp_path / f"{name}-python"
+        which = f'[ "$BECAME" ] && exec /usr/bin/python3 "$@"; exec {nobody} /usr/bin/python3 "$@"'
+        enter = shlex.join([*programmed.node(name).enter(), "sh", "-c", which, "python"])
+        python.write_text(f'#!/bin/sh\nexec {enter} "$@"\n')
+        python.chmod(0o755)
+        host |= {"ansible_python_interpreter": str(python), "ansible_become_exe": str(sudo)}
+    (tmp_path / "inventory.yml").write_text(json.dumps(inventory))
+    monkeypatch.setenv("ANSIBLE_BECOME_ALLOW_SAME_USER", "1")
+    run = programmed.playbook("verify", inventory=tmp_path / "inventory.yml", check=False)
+    assert run.failed == {"node-a": 0, "node-b": 0}, run.output
 
 
 def test_a_dead_pod_is_named_by_its_services(programmed: Lab) -> None:
