@@ -21,9 +21,14 @@ SAID = (
     "{{ ansible_failed_result.results | default([ansible_failed_result]) | selectattr('failed', 'defined')"
     " | selectattr('failed') | map(attribute='msg') | join(' ') }}"
 )
-# A role, its options, and what the refusal says.
+# A role (and a part of it), its options, and what the refusal says.
 CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "unknown mode": ("service_proxy", {"service_proxy_mode": "ebpf"}, "value of service_proxy_mode must be one of:"),
+    "unknown mode of a resync": (
+        "service_proxy resync",
+        {"service_proxy_mode": "ebpf", "__cluster_snapshot_result": {}},
+        "value of mode must be one of: iptables, nftables, ipvs, userspace, got: ebpf",
+    ),
     "wrong type": (
         "service_proxy",
         {"service_proxy_max_removed_percent": "most"},
@@ -85,10 +90,12 @@ def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     tasks = []
     for case, (role, options, _said) in CASES.items():
         told = {"messages": {case: SAID}}
+        name, _space, part = role.partition(" ")
+        included = {"name": f"kubenode.servicenet.{name}", "tasks_from": part or "main"}
         tasks.append(
             {
                 "block": [
-                    {"ansible.builtin.include_role": {"name": f"kubenode.servicenet.{role}"}, "vars": options},
+                    {"ansible.builtin.include_role": included, "vars": options},
                 ],
                 "rescue": [
                     {"ansible.builtin.set_fact": {"messages": "{{ messages | default({}) | combine(told.messages) }}"}}
