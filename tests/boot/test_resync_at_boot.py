@@ -307,7 +307,13 @@ def test_nothing_is_left_after_cleanup_and_a_boot(kept: Kept) -> None:
     assert kept.who_answers() != {"pod-2"}
     assert kept.systemctl("list-units", "--all", "--plain", "--no-legend", "servicenet-*") == ""
     assert not [*kept.machine.node.path("/etc/systemd/system").glob("*.wants/servicenet-*")]
-    for path in ("/etc/servicenet", "/usr/local/lib/servicenet", "/var/lib/servicenet"):
+    for path in (
+        "/etc/servicenet",
+        "/usr/local/lib/servicenet",
+        "/var/lib/servicenet",
+        "/usr/local/bin/servicenet-agent",
+    ):
         assert not kept.machine.node.path(path).exists()
+        assert not kept.machine.node.path(path).is_symlink()
     assert VIP not in kept.machine.node.run(["nft", "list", "ruleset"]).stdout
     assert kept.systemctl("is-system-running") == "running"

@@ -153,6 +153,7 @@ def test_a_node_keeps_itself_up_to_date(agent: Agent, lab: Lab) -> None:
     assert agent.answers() == {"pod-a2"}
     again = agent.playbook("site")
     assert again.changed["node-a"] == 0
+    assert json.loads(agent.node.run(["/usr/local/bin/servicenet-agent", "status"]).stdout)
 
     # A change of the cluster.
     change(agent.plane, ["pod-b1"], lab)
