@@ -83,6 +83,10 @@ mode:
   type: str
   returned: success
   sample: userspace
+snapshot_wanted:
+  description: Whether nothing was done, since the snapshot on the node is not that of O(snapshot_digest).
+  type: bool
+  returned: success
 digest:
   description: The digest of the snapshot.
   type: str
