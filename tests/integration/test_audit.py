@@ -26,6 +26,8 @@ QUIET = [
 # What the probes teach the kernel is no rule.
 MEMORY = re.compile(r"\tmap affinity \{.*?\n\t\}", re.DOTALL)
 
+# Where a node keeps its snapshot if it is told to.
+ELSEWHERE = "/var/lib/elsewhere/snapshot.jsonl.gz"
 
 # Where to leave the pictures that docs/audit.md shows: docs/images makes them anew.
 PICTURES = os.environ.get("SERVICENET_PICTURES")
@@ -40,7 +42,8 @@ def rules(lab: Lab) -> list[str]:
 def report(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     """Both nodes are programmed; then one rule of node-a is edited, one is added, and node-b loses a table."""
     directory = tmp_path_factory.mktemp("audit")
-    inventory = yaml.safe_load(lab.inventory(directory / "inventory.yml", service_proxy_mode="nftables").read_text())
+    variables = {"service_proxy_mode": "nftables", "cluster_snapshot_node_path": ELSEWHERE}
+    inventory = yaml.safe_load(lab.inventory(directory / "inventory.yml", **variables).read_text())
     lab.playbook("site", inventory=directory / "inventory.yml")
     lab.node("node-a").run(["nft", "add", "element", "ip", "servicenet", "rejected", "{ 10.96.0.10 . tcp . 80 }"])
     lab.node("node-a").run(["nft", "delete", "element", "ip", "servicenet", "service", "{ 10.96.0.11 . tcp . 9000 }"])
@@ -104,3 +107,11 @@ def test_the_page_in_a_browser(report: tuple[dict[str, Any], Path], width: int, 
         size = f"--window-size={max(width, 500)},{1600 if width < 500 else 1000}"
         picture = Path(PICTURES).resolve() / f"audit-{'phone' if width < 500 else 'desktop'}.png"
         subprocess.run([*browser, size, f"--screenshot={picture}", page.as_uri()], check=True, capture_output=True)
+
+
+def test_cleanup_takes_the_snapshot_from_where_it_is(report: tuple[dict[str, Any], Path], lab: Lab) -> None:
+    _made, page = report
+    assert lab.node("node-a").path(ELSEWHERE).exists()
+    lab.playbook("cleanup", None, "--limit=node-a", inventory=page.with_name("inventory.yml"))
+    assert not lab.node("node-a").path(ELSEWHERE).exists()
+    assert lab.node("node-a").path(ELSEWHERE).parent.exists()
