@@ -30,7 +30,7 @@ from ._outcome import Outcome
 from ._runner import Request, absent, present, read_snapshot
 
 # It shows the topology of the cluster: for its owner and the group, not for everybody.
-SNAPSHOT_MODE, SNAPSHOT_FOLDER_MODE = 0o640, 0o750
+SNAPSHOT_MODE = 0o640
 
 MakeMode = Callable[[Settings, Runner], Mode]
 Makers = Dict[str, Callable[[Dict[str, Any]], MakeMode]]
@@ -145,7 +145,7 @@ def take_in(params: dict[str, Any], check: bool) -> bool:
     with Lock(rules_path(params["run_dir"]), params["lock_timeout"]):
         if data == files.read_bytes(place):
             return False  # another run brought the same
-        files.write_atomic(place, data, SNAPSHOT_MODE, SNAPSHOT_FOLDER_MODE)
+        files.write_atomic(place, data, SNAPSHOT_MODE)
     return True
 
 

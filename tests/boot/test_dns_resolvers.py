@@ -52,7 +52,7 @@ class Resolving:
         corefile.write_text(f". {{\n    file {zone} .\n}}\n")
         command = ("ip", "netns", "exec", machine.ns("outside"), peer("COREDNS", "coredns"), "-conf", corefile)
         machine.spawn("outside-dns", *command)
-        # As the first `resync` makes it.
+        # As an earlier version made it.
         self.node.path(SNAPSHOT).parent.mkdir(mode=0o750)
         self.node.path(SNAPSHOT).write_bytes(cluster_file("pod-1"))
 

@@ -19,7 +19,6 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors i
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.lock import Lock
 from ansible_collections.kubenode.servicenet.plugins.module_utils._options import completed, recorded
 from ansible_collections.kubenode.servicenet.plugins.module_utils._services import (
-    SNAPSHOT_FOLDER_MODE,
     SNAPSHOT_MODE,
     lacks_snapshot,
     take_in,
@@ -49,7 +48,7 @@ def test_it_takes_the_place_of_none_and_of_an_old_one(params: dict[str, Any]) ->
         assert take_in(params, False)
         assert place.read_bytes() == of("new")
         assert not lacks_snapshot(params)
-        assert [stat.S_IMODE(path.stat().st_mode) for path in (place.parent, place)] == [0o750, 0o640]
+        assert [stat.S_IMODE(path.stat().st_mode) for path in (place.parent, place)] == [0o755, 0o640]
         place.write_bytes(of("old"))
     place.write_bytes(of("new"))
     written = place.stat()
@@ -119,9 +118,8 @@ def test_a_place_without_a_directory_is_the_working_one(
     assert Path("snapshot").read_bytes() == of("new")
 
 
-def test_it_has_the_same_modes_however_it_came() -> None:
+def test_it_has_the_same_mode_however_it_came() -> None:
     """By the role, by the module of a mode, or by the agent of the node."""
     tasks = yaml.safe_load((ROLES / "cluster_snapshot/tasks/hand_out.yml").read_text())
-    deeds = [task.get("ansible.builtin.file") or task.get("ansible.builtin.copy") or {} for task in tasks]
-    by_role = [int(deed["mode"], 8) for deed in deeds if deed]
-    assert by_role == [SNAPSHOT_FOLDER_MODE, SNAPSHOT_MODE] == [stored.FOLDER_MODE, stored.FILE_MODE]
+    (by_role,) = (task["ansible.builtin.copy"]["mode"] for task in tasks if "ansible.builtin.copy" in task)
+    assert int(by_role, 8) == SNAPSHOT_MODE == stored.FILE_MODE

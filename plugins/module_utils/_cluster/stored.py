@@ -25,7 +25,6 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot
 
 # The snapshot shows the topology of the cluster: for its owner and the group, not for everybody.
 FILE_MODE = 0o640
-FOLDER_MODE = 0o750
 
 
 def load_file(path: str) -> Snapshot:
@@ -76,7 +75,7 @@ def write_file(path: str, data: bytes) -> None:
     """Replaces a file in one step: readers see the old or the new one, after a power cut as well."""
     folder = os.path.dirname(os.path.abspath(path))
     try:
-        os.makedirs(folder, FOLDER_MODE, exist_ok=True)
+        os.makedirs(folder, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=folder)
         try:
             with os.fdopen(handle, "wb") as stream:

@@ -59,18 +59,17 @@ def stamp(path: str) -> tuple[int, int]:
     return status.st_ino, status.st_mtime_ns
 
 
-def write_atomic(path: str, data: bytes, mode: int = 0o600, folder_mode: int = 0o755) -> None:
+def write_atomic(path: str, data: bytes, mode: int = 0o600) -> None:
     """Put ``data`` at ``path`` so that a reader, a crash or a full disk finds either the old content or the new.
 
-    A new directory is made for it if there is none. ``mode`` also applies to a file that is there already,
-    ``folder_mode`` only to a new directory.
+    A new directory is made for it if there is none. ``mode`` also applies to a file that is there already.
 
     :raises ServicenetError: it could not be written; the old file is untouched and no temporary file is left.
     """
     directory = os.path.dirname(path) or "."
     temporary = ""
     try:
-        os.makedirs(directory, mode=folder_mode, exist_ok=True)
+        os.makedirs(directory, mode=0o755, exist_ok=True)
         unfinished = f".{os.path.basename(path)}.servicenet."
         handle, temporary = tempfile.mkstemp(prefix=unfinished, dir=directory)
         with os.fdopen(handle, "wb") as stream:
