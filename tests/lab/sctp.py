@@ -17,7 +17,7 @@ import struct
 from collections.abc import Callable
 
 IPPROTO_SCTP = 132
-IP_PKTINFO = 8
+IP_PKTINFO, IP_RECVERR = 8, 11
 INIT, INIT_ACK = 1, 2
 
 
@@ -102,13 +102,32 @@ async def probe(address: str, port: int, source: str, timeout: float) -> bytes:
         sock.setblocking(False)
         if source:
             sock.bind((source, 0))
+        sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
         sock.connect((address, 0))
         with contextlib.suppress(PermissionError):  # a rule of this host; the wait below tells a reject from a drop
             sock.send(packet(source_port, port, 0, init(INIT, random_tag())))
         deadline = loop.time() + timeout
         while True:
-            data = await asyncio.wait_for(loop.sock_recv(sock, 2048), deadline - loop.time())
+            try:
+                data = await asyncio.wait_for(loop.sock_recv(sock, 2048), deadline - loop.time())
+            except TimeoutError:
+                raise
+            except OSError:
+                if is_told_of(sock, source_port, port):
+                    raise
+                continue
             data = data[(data[0] & 15) * 4 :]
             if len(data) > 36 and data[12] == INIT_ACK and struct.unpack("!HH", data[:4]) == (port, source_port):
                 size = struct.unpack("!H", data[34:36])[0]
                 return data[36 : 32 + size]
+
+
+def is_told_of(sock: socket.socket, source_port: int, port: int) -> bool:
+    """Is one of the errors that came about this flow? A raw socket is told of all flows between its two addresses."""
+    while True:
+        try:
+            sent = sock.recvmsg(64, 512, socket.MSG_ERRQUEUE)[0]
+        except BlockingIOError:
+            return False
+        if struct.unpack("!HH", sent[:4]) == (source_port, port):
+            return True
