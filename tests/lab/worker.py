@@ -25,6 +25,7 @@ import contextlib
 import errno
 import json
 import os
+import random
 import socket
 import struct
 import sys
@@ -258,6 +259,9 @@ async def tries_from(spec: dict[str, Any], source: str) -> dict[str, int]:
     seen: set[str] = set()
     tries = 0
     while tries < count or (until - seen and tries < 6 * count):
+        if tries >= count:
+            # Two clients that take turns at a round robin would each meet the same backend again and again.
+            await asyncio.sleep(random.uniform(0, 0.05))
         got = await one(*flow, timeout)
         tries += 1
         if got == "drop" and (until or seen - {"drop"}):
