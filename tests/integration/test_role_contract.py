@@ -72,6 +72,11 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         {"service_resync_source": "url"},
         "service_resync_source url needs service_resync_url.",
     ),
+    "push without an inventory": (
+        "service_resync",
+        {"service_resync_method": "push", "service_resync_inventory": "node-a,"},
+        "needs service_resync_inventory, a file or a directory on the controller, and not 'node-a,'",
+    ),
     "again at once": (
         "service_resync",
         {"service_resync_method": "push", "service_resync_interval": 0},
