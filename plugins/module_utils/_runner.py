@@ -31,7 +31,7 @@ from ._core.table import ServiceTable
 from ._mode import Mode, Step
 from ._node import files, sysctl
 from ._node.lock import Lock, rules_path
-from ._node.runner import MissingToolError
+from ._node.runner import MissingInKernelError, MissingToolError
 from ._outcome import MOST_NAMED, Outcome
 from ._state_files import MODES
 
@@ -167,8 +167,8 @@ def _removal(mode: Mode) -> Changes:
     """The changes that leave nothing of ours."""
     try:
         return mode.leave({name: (content, None) for name, content in mode.ours(mode.read()).items()})
-    except MissingToolError:
-        return {}  # rules can't be there without the tool that writes them
+    except (MissingToolError, MissingInKernelError):
+        return {}  # rules can't be there without the tool that writes them, nor without its half in the kernel
 
 
 class Inspection(NamedTuple):

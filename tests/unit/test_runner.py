@@ -32,7 +32,10 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.stale_fl
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.table import PortRules
 from ansible_collections.kubenode.servicenet.plugins.module_utils._mode import ModeDefaults, Step
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node import udp_flows
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node.runner import MissingToolError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node.runner import (
+    MissingInKernelError,
+    MissingToolError,
+)
 from ansible_collections.kubenode.servicenet.plugins.module_utils._runner import Outcome, Request
 
 FRAME = "frame"
@@ -484,6 +487,17 @@ def test_absent_takes_everything_once(node: Node) -> None:
     assert (done.changed, done.before, done.after) == (True, told.before, told.after)
     assert (node.kernel, node.flows, list(node.state.iterdir())) == ({}, [], [])
     assert not node.remove().changed
+
+
+def test_a_kernel_that_can_hold_none_of_it_has_nothing_to_lose(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(_mode: DictMode) -> Program:
+        raise MissingInKernelError(["dict"], 1, "Protocol not supported")
+
+    monkeypatch.setattr(DictMode, "read", read)
+    assert not node.remove().changed
+    node.give(**OLD)
+    with pytest.raises(ToolError, match="Protocol not supported"):
+        node.run()
 
 
 def test_absent_after_a_kill_goes_on(node: Node) -> None:

@@ -9,12 +9,16 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
+import re
 from typing import Dict
 
-from .runner import MissingToolError, Runner, Which, checked, which
+from .._core.errors import ToolError
+from .runner import MissingInKernelError, MissingToolError, Runner, Which, checked, which
 
 OURS = "SERVICENET-"
 PACKAGE_HINT = "Install the package ipset."
+# On a kernel without sets; the first where it has no netlink for packet filters at all.
+NO_SETS = re.compile(r"Cannot open session to kernel|Kernel error received: Invalid argument")
 
 # Set -> entry -> the packet mark that it holds, 0 for none.
 Sets = Dict[str, Dict[str, int]]
@@ -56,8 +60,15 @@ class IpsetTool:
         return self._path
 
     def read(self) -> Sets:
-        """Our sets; those of others are passed over."""
-        return parse_save(checked(self._run, [self.path, "save"]))
+        """Our sets; those of others are passed over.
+
+        :raises MissingInKernelError: the kernel has no sets.
+        """
+        argv = [self.path, "save"]
+        rc, out, err = self._run(argv)
+        if rc != 0:
+            raise (MissingInKernelError if NO_SETS.search(err) else ToolError)(argv, rc, err or out)
+        return parse_save(out)
 
     def restore(self, text: str) -> None:
         """Does the lines in their order; what is there already is no error when it is made, nor what is not when it is

@@ -18,7 +18,7 @@ from typing import Iterable, NamedTuple, Sequence
 from .._core.errors import OptionError, ToolError
 from .addresses import has_ipv6
 from .legacy_tables import LEGACY, PREFIXES, loaded_tables
-from .runner import MissingToolError, Runner, Which, checked, which
+from .runner import MissingInKernelError, MissingToolError, Runner, Which, checked, which
 
 NFT = "nft"
 VARIANTS = (LEGACY, NFT)
@@ -32,8 +32,11 @@ PACKAGE_HINT = "Install the package iptables (RHEL and its kin: iptables-nft)."
 # Releases that refuse a table which other programs use as well say so; later ones show and change what is theirs in it.
 INCOMPATIBLE = re.compile(r"is incompatible, use 'nft' tool")
 SHARED_HINT = "Another program put base chains into this nftables table: move them to a table of another name."
-# What iptables-nft says on a kernel without nftables, which can hold no rules of it.
-NO_NFTABLES = "Could not fetch rule set generation id"
+# What iptables-nft says on a kernel without nftables, which can hold no rules of it; the first where it has no netlink
+# for packet filters at all.
+NO_NFTABLES = re.compile(
+    r"Failed to initialize nft: Protocol not supported|Could not fetch rule set generation id: Invalid argument"
+)
 UNSUPPORTED = re.compile(r"Extension (\S+) revision \d+ not supported")
 VERSION = re.compile(r"v(\d+)\.(\d+)(?:\.(\d+))?(?:.*\((\S+)\))?")
 
@@ -211,6 +214,8 @@ class IptablesTool:
     def _list(self, table: str) -> str:
         argv = [self._tool().save, "-t", table]
         rc, out, err = self._run(argv, None)
+        if rc != 0 and self.variant == NFT and NO_NFTABLES.search(err):
+            raise MissingInKernelError(argv, rc, err)
         if rc != 0:
             raise ToolError(argv, rc, err or out, SHARED_HINT if INCOMPATIBLE.search(out + err) else "")
         return out
@@ -237,7 +242,7 @@ def _census(run: Runner, family: int, variant: str, find: Which) -> tuple[int, b
     if located is None or (variant == LEGACY and not loaded_tables(family)):
         return 0, False
     rc, text, err = run([located.save])
-    if rc != 0 and variant == NFT and NO_NFTABLES in err:
+    if rc != 0 and variant == NFT and NO_NFTABLES.search(err):
         return 0, False
     if rc != 0:
         raise ToolError([located.save], rc, err or text)

@@ -12,10 +12,14 @@ from __future__ import annotations
 import re
 
 from .._core.errors import ToolError
-from .runner import MissingToolError, Runner, Which, checked, which
+from .runner import MissingInKernelError, MissingToolError, Runner, Which, checked, which
 
 PACKAGE_HINT = "Install the package nftables."
 NOT_THERE = "No such file or directory"
+# On a kernel without nftables; the first where it has no netlink for packet filters at all.
+NO_NFTABLES = re.compile(
+    r"Unable to initialize Netlink socket: Protocol not supported|cache initialization failed: Invalid argument"
+)
 VERSION = re.compile(r"nftables v(\d+(?:\.\d+)*)")
 KERNEL = re.compile(r"(\d+)\.(\d+)")
 # Maps whose data is an address and a port, and masquerading of both families in one way.
@@ -69,7 +73,7 @@ class NftTool:
             return out
         if NOT_THERE in err:
             return None
-        raise ToolError(argv, rc, err or out)
+        raise (MissingInKernelError if NO_NFTABLES.search(err) else ToolError)(argv, rc, err or out)
 
     def check(self, text: str) -> None:
         """Has nft and the kernel judge a transaction without committing it.

@@ -54,6 +54,10 @@ class MissingToolError(ToolError):
         self.args = (f"{tool} is not installed on this node. {hint}",)
 
 
+class MissingInKernelError(ToolError):
+    """The kernel lacks the half of a tool that is its own, so it holds nothing that the tool has made."""
+
+
 def checked(run: Runner, argv: list[str], data: str | None = None, hint: str = "") -> str:
     """Standard output of a tool that must succeed.
 

@@ -11,7 +11,10 @@ import pytest
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ToolError
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node import nft_tool
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.nft_tool import NftTool
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node.runner import MissingToolError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node.runner import (
+    MissingInKernelError,
+    MissingToolError,
+)
 
 Answer = tuple[int, str, str]
 
@@ -32,6 +35,20 @@ def test_a_table_that_is_not_there_is_no_error() -> None:
     assert tool((1, "", said)).list_table("ip servicenet") is None
     with pytest.raises(ToolError, match="Operation not permitted"):
         tool((1, "", "Error: Operation not permitted")).list_table("ip servicenet")
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("mnl.c:60: Unable to initialize Netlink socket: Protocol not supported", MissingInKernelError),
+        ("netlink: Error: cache initialization failed: Invalid argument", MissingInKernelError),
+        ("netlink: Error: cache initialization failed: Operation not permitted", ToolError),
+    ],
+)
+def test_a_kernel_without_nftables_is_told_apart(said: str, kind: type[ToolError]) -> None:
+    with pytest.raises(ToolError) as told:
+        tool((1, "", said)).list_table("ip servicenet")
+    assert type(told.value) is kind
 
 
 @pytest.mark.parametrize(
