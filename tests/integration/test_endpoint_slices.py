@@ -377,6 +377,22 @@ def test_one_refused_object_stops_only_its_own_service(plane: ControlPlane) -> N
     assert run(client, PassOptions())["services"]["names"] == ["shop/a"]
 
 
+def test_a_namespace_that_is_being_deleted_stops_no_other(plane: ControlPlane) -> None:
+    api = plane.api
+    ending = path_of("Namespace", "", "ending")
+    api.create_all([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ending"}}, node()])
+    api.create_all([plain_service("a", namespace="ending"), plain_service("web"), plain_pod(1)])
+    # Nobody runs here who would complete that.
+    api.call("DELETE", ending)
+    try:
+        assert run(client_of(plane), PassOptions())["services"]["names"] == ["shop/web"]
+        assert published(api) == {"10.20.0.2": 1}
+        assert run(client_of(plane), PassOptions())["changed"] is False
+    finally:
+        api.delete("Service", "ending", "a")
+        api.call("PUT", f"{ending}/finalize", {**api.call("GET", ending), "spec": {"finalizers": []}})
+
+
 # --- the playbook -----------------------------------------------------------------------------------------------------
 
 

@@ -136,6 +136,16 @@ def test_a_change_of_somebody_else_costs_a_look_and_nothing_more(node: ServicesN
     assert (node.generation(), files_of(node.state_dir, node.run_dir)) == settled
 
 
+def test_node_ports_on_every_address_are_no_drift(node: ServicesNode) -> None:
+    everywhere = ["0.0.0.0/0", "::/0"]
+    node.give(*ALL)
+    node.run(nodeport_addresses=everywhere)
+    assert set(node.probe("ext", "198.18.1.1", 30080, count=32)) == {"pod-a1:8080", "pod-b1:8080"}
+    node.sh("nft add table ip somebody")
+    looked = node.run(nodeport_addresses=everywhere)
+    assert (looked["changed"], looked["drift"]) == (False, [])
+
+
 # ---- drift
 
 
