@@ -93,7 +93,7 @@ def test_a_download_is_checked(lab: Lab, releases: tuple[Path, str], version: st
 def test_a_program_that_is_not_there_is_refused_with_what_to_do(lab: Lab) -> None:
     lab.node("node-a").run(["rm", "-rf", INSTALLED])
     for options in ((), ("--check",)):
-        run = install(lab, None, *options)
+        run = install(lab, None, *options, cluster_dns_install_path="")
         assert run.failed["node-a"] == 1
         said = re.sub(r"\s+", " ", run.output)
         assert (
