@@ -126,8 +126,10 @@ def _load_kubeconfig(configuration: Any, options: Options) -> None:
         kubernetes.config.load_kube_config(
             config_file=path, context=options.context, client_configuration=configuration, persist_config=False
         )
-    except (kubernetes.config.ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, KeyError) as wrong:
+    except (kubernetes.config.ConfigException, yaml.YAMLError, OSError, ValueError) as wrong:
         raise OptionError(f"The kubeconfig {path} can't be used: {' '.join(str(wrong).split())}.") from None
+    except (TypeError, KeyError, AttributeError):
+        raise OptionError(f"The kubeconfig {path} can't be used: it does not have the form of one.") from None
     finally:
         logging.getLogger().removeHandler(complaints)
     if complaints.texts and not (options.api_key or configuration.api_key or configuration.cert_file):

@@ -141,6 +141,13 @@ def test_without_any_option_the_sentence_names_them() -> None:
         connect(Options())
 
 
+def test_a_file_of_something_else_is_no_kubeconfig(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text("hello")
+    with pytest.raises(OptionError, match=f"{path} can't be used: it does not have the form of one"):
+        connect(Options(kubeconfig=str(path)))
+
+
 @pytest.mark.parametrize("text", ["[", "{}", "kind: Config\ncontexts: 5\n", "", "kind: Config\nclusters: [5]\n"])
 def test_a_broken_kubeconfig_is_named(text: str, tmp_path: Path) -> None:
     path = tmp_path / "config"
