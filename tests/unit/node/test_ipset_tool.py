@@ -25,4 +25,4 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._node.runner i
 def test_a_kernel_without_sets_is_told_apart(said: str, kind: type[ToolError]) -> None:
     with pytest.raises(ToolError) as told:
         IpsetTool(FakeRunner({"/sbin/ipset save": (1, "", said)}), found_in("ipset")).read()
-    assert type(told.value) is kind
+    assert told.value.__class__ is kind

@@ -183,7 +183,7 @@ def test_an_old_release_that_refuses_a_shared_table_is_explained() -> None:
 def test_a_kernel_without_nftables_holds_no_rules_of_it(said: str, kind: type[ToolError]) -> None:
     with pytest.raises(ToolError) as told:
         tool(FakeRunner({"/sbin/iptables-nft-save -t nat": (1, "", said)})).save(["nat"])
-    assert type(told.value) is kind
+    assert told.value.__class__ is kind
 
 
 def test_ipv6_needs_the_kernel_to_have_it(monkeypatch: pytest.MonkeyPatch) -> None:

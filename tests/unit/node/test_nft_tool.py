@@ -48,7 +48,7 @@ def test_a_table_that_is_not_there_is_no_error() -> None:
 def test_a_kernel_without_nftables_is_told_apart(said: str, kind: type[ToolError]) -> None:
     with pytest.raises(ToolError) as told:
         tool((1, "", said)).list_table("ip servicenet")
-    assert type(told.value) is kind
+    assert told.value.__class__ is kind
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,15 @@ def test_a_master_is_told_to_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     made = Nginx(FakeRunner({}), str(tmp_path), str(tmp_path), 1, found_in("nginx"))
     workers = iter([[], [4711]])
     monkeypatch.setattr(nginx, "children", lambda _master: next(workers))
-    with subprocess.Popen(["sleep", "60"]) as master:
+    # Under nohup children would be deaf to it.
+    command = [
+        sys.executable,
+        "-c",
+        "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); print(flush=True); signal.pause()",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as master:
+        assert master.stdout is not None
+        master.stdout.readline()
         made._reload(master.pid)
         assert master.wait(30) == -signal.SIGHUP
     monkeypatch.setattr(nginx, "children", lambda _master: [])
