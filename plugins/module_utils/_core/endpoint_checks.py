@@ -39,8 +39,9 @@ def _number(value: object, what: str) -> None:
     values.number(value, what, 1, 65535)
 
 
-def check_service(spec: Mapping[str, Any]) -> None:
+def check_service(item: Mapping[str, Any]) -> None:
     """The selector, the ports and the families of a Service."""
+    spec = values.mapping(item.get("spec"), "spec")
     for label, value in values.mapping(spec.get("selector"), "selector").items():
         if not isinstance(value, str):
             raise Broken(f"selector {values.shown(label)} must be a string, not {values.shown(value)}")
@@ -55,8 +56,9 @@ def check_service(spec: Mapping[str, Any]) -> None:
         values.choice(family, "ipFamilies", ("IPv4", "IPv6"), "")
 
 
-def check_pod(spec: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+def check_pod(item: Mapping[str, Any]) -> None:
     """The names, the container ports and the addresses of a Pod."""
+    spec, status = values.mapping(item.get("spec"), "spec"), values.mapping(item.get("status"), "status")
     for field, checked in (("nodeName", values.subdomain), ("hostname", values.label)):
         if spec.get(field):
             checked(spec[field], field)

@@ -9,7 +9,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
-from typing import Any, Iterable, NamedTuple, Sequence
+from typing import Any, Callable, Iterable, NamedTuple, Sequence
 
 from .allocations import Allocations, Ranges, allocate, check_wishes, lacks_address
 from .endpoint_checks import check_endpoints, check_pod, check_service
@@ -17,8 +17,8 @@ from .endpoint_inventory import Published
 from .endpoint_objects import SERVICE_NAME, Object, key_of, labels_of, read_node, read_pod, read_service
 from .endpoints import MANAGER, ClusterObjects, EndpointsSettings, applied, plan_endpoints
 from .errors import ObjectError
-from .objects import object_key
-from .values import LABEL, SUBDOMAIN, Broken, mapping
+from .objects import object_key, reader
+from .values import LABEL, SUBDOMAIN
 
 _LONGEST_NAME = 253
 _LISTS = {
@@ -98,31 +98,21 @@ def _is_readable(item: Object, refused: list[ObjectError]) -> bool:
     try:
         if not _is_named(item.get("metadata")):
             raise ObjectError(kind, object_key(item), "its name, namespace or labels are wrong.")
-        _check(kind, item)
+        for check in _CHECKS.get(kind, ()):
+            check(item)
     except ObjectError as error:
         refused.append(error)
         return False
     return True
 
 
-def _check(kind: str, item: Object) -> None:
-    """Raises ObjectError for an object that the controller can't work with."""
-    try:
-        if kind == "Service":
-            check_service(mapping(item.get("spec"), "spec"))
-        elif kind == "Pod":
-            check_pod(mapping(item.get("spec"), "spec"), mapping(item.get("status"), "status"))
-        elif kind == "Endpoints":
-            check_endpoints(item)
-    except Broken as wrong:
-        raise ObjectError(kind, object_key(item), str(wrong)) from None
-    if kind == "Service":
-        read_service(item)
-        check_wishes(item)
-    elif kind == "Pod":
-        read_pod(item)
-    elif kind == "Node":
-        read_node(item)
+# By kind: each raises ObjectError for an object that the controller can't work with.
+_CHECKS: dict[str, tuple[Callable[[Any], object], ...]] = {
+    "Service": (reader("Service", check_service), read_service, check_wishes),
+    "Pod": (reader("Pod", check_pod), read_pod),
+    "Endpoints": (reader("Endpoints", check_endpoints),),
+    "Node": (read_node,),
+}
 
 
 def _is_named(meta: Any) -> bool:
