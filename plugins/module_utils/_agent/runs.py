@@ -63,9 +63,10 @@ def pull(config: Config, run: Runner) -> Done:
     # Before the source is asked: it may be that change which keeps the node from it.
     settle(_places(config), MAKERS, run)
     data = files.read_bytes(config.snapshot)
-    known = files.read_json(f"{config.state_dir}/{ETAG}").value
+    noted = files.read_json(f"{config.state_dir}/{ETAG}").value if config.source == "url" else None
+    known = noted if isinstance(noted, dict) else {}
     # The ETag stands for a file, and that may have been damaged or replaced since.
-    asked = isinstance(known, dict) and known == {**_fetched(config, data), "etag": known.get("etag")}
+    asked = bool(known) and known == {**_fetched(config, data), "etag": known.get("etag")}
     read_at = time.time()
     try:
         got = source.fetch(config, known["etag"] if asked else "")
@@ -78,9 +79,10 @@ def pull(config: Config, run: Runner) -> Done:
         if old is None or old.digest != got.snapshot.digest:
             data = snapshots.dump(got.snapshot)
             stored.write_file(config.snapshot, data)
-        note = {**_fetched(config, data), "etag": got.etag}
-        if config.source == "url" and note != known:
-            files.write_json(f"{config.state_dir}/{ETAG}", note)
+        if config.source == "url":
+            note = {**_fetched(config, data), "etag": got.etag}
+            if note != known:
+                files.write_json(f"{config.state_dir}/{ETAG}", note)
     digest = got.snapshot.digest if got.snapshot is not None else ""
     stored.write_note(config.snapshot, {"source": {"type": config.source}, "read": read_at, "digest": digest})
     done = _program(config, run, config.snapshot, config.max_removed_percent, config.confirm_seconds)
