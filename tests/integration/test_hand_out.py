@@ -6,14 +6,10 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 from lab.cluster import MANIFESTS
-
-PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
+from on_localhost import run_play
 
 
 def hand_out(place: Path, node_path: Path) -> None:
@@ -25,17 +21,7 @@ def hand_out(place: Path, node_path: Path) -> None:
         "cluster_snapshot_node_path": str(node_path),
     }
     roles = [{"role": "kubenode.servicenet.cluster_snapshot", "vars": variables}]
-    (place / "play.yml").write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "roles": roles}]))
-    done = subprocess.run(
-        [
-            *(PLAYBOOK, "--inventory=localhost,", "--connection=local"),
-            *(f"-eansible_python_interpreter={sys.executable}", place / "play.yml"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_play(place, roles=roles)
 
 
 def test_a_directory_of_others_keeps_its_mode(tmp_path: Path) -> None:

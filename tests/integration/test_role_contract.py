@@ -7,14 +7,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
+from on_localhost import run_play
 
 # A loop that failed has the sentence in one of its results.
 SAID = (
@@ -116,24 +112,9 @@ def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             "changed_when": False,
         }
     )
-    play = {"hosts": "localhost", "gather_facts": False, "tasks": tasks}
-    (place / "refused.yml").write_text(json.dumps([play]))
-    done = subprocess.run(
-        [
-            PLAYBOOK,
-            "--check",
-            "--inventory=localhost,",
-            "--connection=local",
-            f"-eansible_python_interpreter={sys.executable}",
-            place / "refused.yml",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    text = run_play(place, "--check", tasks=tasks)
     # Not one of them came as far as a module.
-    assert "changed=0" in done.stdout, done.stdout
+    assert "changed=0" in text, text
     return dict(json.loads((place / "said.json").read_text()))
 
 

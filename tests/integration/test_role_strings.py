@@ -6,16 +6,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from lab.cluster import MANIFESTS
+from on_localhost import run_play
 
-PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 ABSENT = "/nonexistent/snapshot.jsonl.gz"
 # A role, the part of it, its options, and what is said with --check --diff, or not said if it begins with "!".
 CASES: dict[str, tuple[str, str, dict[str, str], str]] = {
@@ -70,7 +64,7 @@ CASES: dict[str, tuple[str, str, dict[str, str], str]] = {
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What Ansible says of each case; all in one run, in check mode."""
-    play = tmp_path_factory.mktemp("strings") / "play.yml"
+    place = tmp_path_factory.mktemp("strings")
     tasks = []
     for case, (role, part, options, _expected) in CASES.items():
         name = {"name": f"kubenode.servicenet.{role}", "tasks_from": part}
@@ -85,20 +79,9 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             }
         )
         tasks.append({"name": f"END {case}", "ansible.builtin.debug": {"msg": ""}})
-    play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
     # Nothing comes that would remove the scratch file of check mode.
-    done = subprocess.run(
-        [
-            *(PLAYBOOK, "--check", "--diff", "-v", "--inventory=localhost,", "--connection=local"),
-            *(f"-eansible_python_interpreter={sys.executable}", play),
-        ],
-        env=os.environ | {"TMPDIR": str(play.parent)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    found, rest = {}, done.stdout
+    text = run_play(place, "--check", "--diff", "-v", variables={"TMPDIR": str(place)}, tasks=tasks)
+    found, rest = {}, text
     for case in CASES:
         found[case], _end, rest = rest.partition(f"TASK [END {case}]")
     return found
