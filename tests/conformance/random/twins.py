@@ -218,25 +218,30 @@ class Twins(Original):
         :param expected: says of the place of a probe and its answers whether they may differ so.
         """
         answers = self.ask(probes)
+        # Every backend that any try of either twin met, by place.
+        met = [backends(answer) for answer in answers]
         for count in ASK_AGAIN:
             doubtful = [i for i, answer in enumerate(answers) if answer.wrong and not expected(i, answer)]
-            if doubtful and count == ASK_AGAIN[-1]:
+            last = count == ASK_AGAIN[-1]
+            if doubtful and last:
                 # On a busy machine kube-proxy may hear of the ServiceCIDRs after all else.
                 self.wait_for_kube_proxy()
-            again = [
-                probes[i]
-                | {
-                    "count": count,
-                    "timeout": PATIENCE,
-                    "until": sorted({*answers[i].theirs.get("backends", ()), *answers[i].ours.get("backends", ())}),
-                }
-                for i in doubtful
-            ]
-            # At last one client at a time: several take turns at a proxy that goes round.
-            parts = [[p] for p in again] if count == ASK_AGAIN[-1] else [again] if again else []
-            for i, answer in zip(doubtful, (one for part in parts for one in self.ask(part)), strict=True):
-                answers[i] = answer
+            while doubtful:
+                until = {i: sorted(met[i]) for i in doubtful}
+                again = [probes[i] | {"count": count, "timeout": PATIENCE, "until": until[i]} for i in doubtful]
+                # At last one client at a time: several take turns at a proxy that goes round.
+                parts = [[p] for p in again] if last else [again]
+                for i, answer in zip(doubtful, (one for part in parts for one in self.ask(part)), strict=True):
+                    answers[i] = answer
+                    met[i] |= backends(answer)
+                # Only tries that waited for each of the backends can tell that one is missing.
+                doubtful = [i for i in doubtful if answers[i].wrong and len(met[i]) > len(until[i])]
         return answers
+
+
+def backends(answer: Answers) -> set[str]:
+    """Those that one of the twins met."""
+    return {*answer.theirs.get("backends", ()), *answer.ours.get("backends", ())}
 
 
 def key(manifest: dict[str, Any]) -> tuple[str, str, str]:
