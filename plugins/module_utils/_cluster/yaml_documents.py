@@ -70,12 +70,13 @@ def read_document(text: str) -> Any:
 
 
 class _Open(NamedTuple):
-    """A list or mapping that is not closed yet; ``keys`` holds the key whose value is awaited."""
+    """A list or mapping that is not closed yet; ``keys`` holds the key whose value is awaited, None for a
+    merge."""
 
     value: Any
     anchor: str | None
     count_before: int
-    keys: list[str]
+    keys: list[str | None]
     merged: list[dict[str, Any]]
 
 
@@ -95,7 +96,8 @@ class _Builder:
             value = _scalar(event)
             if event.anchor:
                 self._anchors[event.anchor] = (value, 1)
-            self._put(value, key=True)
+            # In quotes it is a key like any other.
+            self._put(value, key=True, merge=value == "<<" and event.implicit[0])
         elif isinstance(event, (MappingStartEvent, SequenceStartEvent)):
             self._start(event)
         elif isinstance(event, (MappingEndEvent, SequenceEndEvent)):
@@ -131,8 +133,8 @@ class _Builder:
             raise YamlError(f"stands for more than {MAX_ALIASED} values through its aliases")
         self._put(value, key=not isinstance(value, (dict, list)))
 
-    def _put(self, value: Any, key: bool) -> None:
-        """Puts a finished value where it belongs; ``key``: it may be the key of a mapping."""
+    def _put(self, value: Any, key: bool, merge: bool = False) -> None:
+        """Puts a finished value where it belongs; ``key``: it may be a key, ``merge``: it is that of a merge."""
         if not self._open:
             self.value = value
             return
@@ -141,7 +143,7 @@ class _Builder:
             parent.value.append(value)
         elif parent.keys:
             name = parent.keys.pop()
-            if name == "<<":
+            if name is None:
                 parent.merged.extend(_bases(value))
             else:
                 parent.value[name] = value
@@ -151,7 +153,7 @@ class _Builder:
             name = _key(value)
             if name in parent.value:
                 raise YamlError(f"has the key {_shown(name)} twice")
-            parent.keys.append(name)
+            parent.keys.append(None if merge else name)
 
 
 def _bases(value: Any) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.yaml_documents import (
@@ -30,6 +30,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
+@example({"<<": None})
 def test_what_was_written_is_read(value: Any) -> None:
     # Quoted and tagged, because PyYAML leaves texts plain that are numbers to Kubernetes, 0E0 for one.
     assert read_document(yaml.safe_dump(value, allow_unicode=True, default_style='"')) == value
@@ -69,6 +70,7 @@ def test_json_is_yaml(value: Any) -> None:
         ("!!int 0x10", 16),
         ("1: a\ntrue: b", {"1": "a", "true": "b"}),
         ("a: &x {b: 1}\nc: *x", {"a": {"b": 1}, "c": {"b": 1}}),
+        ('"<<": 1', {"<<": 1}),
         ("a: &x {b: 1, c: 2}\nd: {<<: *x, b: 3}", {"a": {"b": 1, "c": 2}, "d": {"b": 3, "c": 2}}),
         ("&k a: 1\nb: *k", {"a": 1, "b": "a"}),
         ("a: |\n  x\n  y\n", {"a": "x\ny\n"}),
