@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from lab.control_plane import CONNECTIONS, Api, path_of
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 
 NAMESPACES = 100
 NODES = 100
@@ -120,7 +121,7 @@ def make_snapshot(size: Size, added: bool = False, changed: bool = False) -> byt
     for number in range(size.services + added):
         objects.append(service(number))
         objects.append(endpoint_slice(number, size.endpoints, changed and number == size.services // 2))
-    made = snapshot.build(objects)
+    made = build_snapshot(objects)
     if made.refused:
         raise ValueError(f"The benchmark's own cluster is refused: {made.refused[0]}")
     return snapshot.dump(made)

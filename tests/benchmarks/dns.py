@@ -40,6 +40,7 @@ from lab.control_plane import ControlPlane, free_port
 from lab.waiting import wait_until
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import corefile, snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 
 NAMESPACES = 200
 NAMES = 2000
@@ -136,7 +137,7 @@ def seen(work: Path, objects: list[dict[str, Any]], port: int, number: int) -> f
     spec = {"clusterIP": address, "clusterIPs": [address], "ports": [{"port": 80, "protocol": "TCP"}]}
     metadata = {"namespace": "space-0", "name": name}
     objects.append({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
-    (work / "snapshot").write_bytes(snapshot.dump(snapshot.build(objects)))
+    (work / "snapshot").write_bytes(snapshot.dump(build_snapshot(objects)))
     generate(work)
     began = time.monotonic()
     query = ["dig", "+short", "-p", str(port), f"@{LOOPBACK}", f"{name}.space-0.svc.cluster.local.", "A"]
@@ -255,7 +256,7 @@ def main() -> None:
         work = servers.directory / "node"
         work.mkdir()
         objects = list(cluster(args.services, args.endpoints))
-        (work / "snapshot").write_bytes(snapshot.dump(snapshot.build(objects)))
+        (work / "snapshot").write_bytes(snapshot.dump(build_snapshot(objects)))
         cold, again = generations(work, args.runs)
         ports = [free_port(), free_port()]
         files = [(path.name.removeprefix("db.") + ".", str(path)) for path in (work / "zones").iterdir()]

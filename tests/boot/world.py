@@ -11,6 +11,7 @@ from typing import Any
 from lab.machine import ADDRESS, GATEWAY, PODS, Machine
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 
 UPLINK = f"""\
 [Match]
@@ -85,4 +86,4 @@ def cluster(pod: str) -> list[dict[str, Any]]:
 
 def cluster_file(pod: str) -> bytes:
     """The same as a snapshot file."""
-    return snapshot.dump(snapshot.build(cluster(pod)))
+    return snapshot.dump(build_snapshot(cluster(pod)))

@@ -27,6 +27,7 @@ from lab.modules import ModuleServer, Run
 from uml.machine import has_ip_vs
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 
 HERE = Path(__file__).resolve().parent
 STREAM = 7000
@@ -160,7 +161,7 @@ class ServicesNode:
 
     def give(self, *objects: list[dict[str, Any]]) -> None:
         """Puts a new snapshot on the node."""
-        self.snapshot.write_bytes(snapshot.dump(snapshot.build([raw for some in objects for raw in some])))
+        self.snapshot.write_bytes(snapshot.dump(build_snapshot([raw for some in objects for raw in some])))
 
     def start(self, **options: Any) -> Run:
         """Begins a run of the variant's module."""

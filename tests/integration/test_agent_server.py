@@ -19,6 +19,7 @@ from lab.agent import build_agent, start_server
 from lab.waiting import wait_until
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 
 TAINT = {"key": "ToBeDeletedByClusterAutoscaler"}
 CHECK = 32100
@@ -61,7 +62,7 @@ def put(state: Path, node: str, taints: list[dict[str, str]], **options: Any) ->
             "endpoints": [endpoint],
         },
     ]
-    (state / "nftables.jsonl.gz").write_bytes(snapshot.dump(snapshot.build(objects)))
+    (state / "nftables.jsonl.gz").write_bytes(snapshot.dump(build_snapshot(objects)))
     (state / "nftables.json").write_text(json.dumps({"options": {"node_name": "node-a", **options}}))
 
 

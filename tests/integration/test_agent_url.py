@@ -24,6 +24,7 @@ from lab import Lab
 from lab.waiting import wait_until
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 
 PROGRAM = "/usr/local/lib/servicenet/servicenet-agent.pyz"
 STATE = "/var/lib/servicenet"
@@ -122,9 +123,9 @@ class Pulling:
 
     def give(self, pod: str, numbers: range = NUMBERS, **spec: Any) -> None:
         """What is served from now on."""
-        data = snapshot.dump(snapshot.build(self.objects(pod or "pod-a1", numbers, **spec)))
+        data = snapshot.dump(build_snapshot(self.objects(pod or "pod-a1", numbers, **spec)))
         if not pod:
-            data = snapshot.dump(snapshot.build(self.objects("", numbers)))
+            data = snapshot.dump(build_snapshot(self.objects("", numbers)))
         path = self.served / "snapshot.jsonl.gz"
         path.write_bytes(data)
         # Another time each, since nginx makes its ETag of seconds and length.

@@ -25,6 +25,7 @@ from lab.waiting import wait_until
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.allocations import Allocations, Ranges
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_completion import complete
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 
 ADDRESS = "169.254.20.10"
 SNAPSHOT = "/var/lib/servicenet/snapshot.jsonl.gz"
@@ -50,7 +51,7 @@ class Dns:
 
     def hand_over(self, node: Node, *more: Any) -> str:
         """Puts a snapshot with further objects on a node; returns its digest."""
-        made = snapshot.build([*self.objects, *more])
+        made = build_snapshot([*self.objects, *more])
         path = node.path(SNAPSHOT)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(snapshot.dump(made))
@@ -208,7 +209,7 @@ def test_a_change_is_seen_and_gets_another_serial(dns: Dns, node: Node) -> None:
 
 
 def test_a_snapshot_that_lost_most_is_refused(dns: Dns, node: Node) -> None:
-    node.path(SNAPSHOT).write_bytes(snapshot.dump(snapshot.build([SERVICE_CIDR])))
+    node.path(SNAPSHOT).write_bytes(snapshot.dump(build_snapshot([SERVICE_CIDR])))
     run = dns.role(check=False)
     assert run.failed["node-a"] == 1
     assert "The new snapshot lacks" in run.output

@@ -16,10 +16,11 @@ from integration.in_namespace import inside, run, sh
 from integration.services_lab import service, vip
 from uml.machine import has_ip_vs
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core import passes, snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import passes
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs import IpvsOptions
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Detector, Settings
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._mode_ipvs import IpvsMode
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.iptables_tool import LEGACY
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.ipvs_drain_state import DrainState
@@ -49,7 +50,7 @@ SERVICES = [
 def load(state: Path) -> None:
     """Programs an empty node, in the order of the plan."""
     mode = IpvsMode(SETTINGS, run, IpvsOptions(), (0, DrainState(str(state))), LEGACY)
-    program = passes.full(snapshot.build(SERVICES), VIEW, mode.compiler).new
+    program = passes.full(build_snapshot(SERVICES), VIEW, mode.compiler).new
     sh("sysctl -q -w net.ipv4.vs.conntrack=1")
     for step in mode.steps(mode.complete({name: (None, content) for name, content in program.items()}, {})):
         mode.apply(step)

@@ -33,6 +33,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.nftables
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.preflight_model import Report
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Settings
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._mode_nftables import NftablesMode
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node import nft_tool
 
@@ -113,7 +114,7 @@ class Node:
 
     def program(self, *services: list[dict[str, Any]], check: bool = False, **given: Any) -> _runner.Outcome:
         """Makes the node serve these Services."""
-        made = snapshot.build([one for objects in services for one in objects])
+        made = build_snapshot([one for objects in services for one in objects])
         (self.directory / "snapshot.jsonl.gz").write_bytes(snapshot.dump(made))
         return self.again(check=check, **given)
 
@@ -224,7 +225,7 @@ def answers(family: int, count: int = 40) -> set[str]:
 def test_any_cluster_is_read_back_as_it_was_written(node: Node, objects: list[dict[str, Any]]) -> None:
     node.program(objects)
     held = NftablesMode(Settings(VIEW), node.run).read()
-    wanted = passes.full(snapshot.build(objects), VIEW, NftablesCompiler(Settings(VIEW))).new
+    wanted = passes.full(build_snapshot(objects), VIEW, NftablesCompiler(Settings(VIEW))).new
     assert {name: content for name, content in held.items() if parts(name)[1] in text_nftables.COLLECTIONS} == wanted
     node.sh("nft add table ip other")
     assert not node.again().changed

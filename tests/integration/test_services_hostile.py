@@ -17,7 +17,7 @@ import pytest
 from fixtures import malformed
 from integration.services_lab import ServicesNode, module_server, node, service, services_lab, vip
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 
 __all__ = ["module_server", "node", "services_lab"]
 
@@ -44,7 +44,7 @@ def text_of(lines: Iterable[bytes], header: dict[str, Any] | None = None) -> byt
 
 def lines_of(*objects: list[dict[str, Any]]) -> list[bytes]:
     """The lines of a snapshot of good objects."""
-    return list(snapshot.build([raw for some in objects for raw in some]).lines)
+    return list(build_snapshot([raw for some in objects for raw in some]).lines)
 
 
 def test_a_hundred_malformed_objects_keep_no_good_one_from_its_packets(node: ServicesNode) -> None:

@@ -25,6 +25,7 @@ from matrix.table import Line
 from tools import tracked
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 
 SUITES = {"bullseye": "3.9", "bookworm": "3.11", "trixie": "3.13"}
 VERSIONS = [f"3.{minor}" for minor in range(8, 15)]
@@ -49,7 +50,7 @@ def tree(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "ansible" / "__init__.py").touch()
     shutil.copy2(core / "release.py", place / "ansible")
     shutil.copy2(node_code.__file__, place / "node_code.py")
-    (place / "snapshot").write_bytes(snapshot.dump(snapshot.build(manifest_objects())))
+    (place / "snapshot").write_bytes(snapshot.dump(build_snapshot(manifest_objects())))
     place.chmod(0o755)
     return place
 

@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.kubenode.servicenet.plugins.module_utils import _programming as programming
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node import holds
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.holds import Waiting
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.lock import BusyError
@@ -88,7 +89,7 @@ def test_a_node_can_be_held_where_it_is(
     params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: bool
 ) -> None:
     """In check mode the state in force is not kept yet, and what it was made of is there all the same."""
-    data = snapshot.dump(snapshot.build([{"kind": "Namespace", "metadata": {"name": "shop"}}]))
+    data = snapshot.dump(build_snapshot([{"kind": "Namespace", "metadata": {"name": "shop"}}]))
     digest = snapshot.load(data).digest
     (tmp_path / "nftables.jsonl.gz").write_bytes(data)
     (tmp_path / "nftables.json").write_text(json.dumps({"snapshot": digest, "options": {}}))

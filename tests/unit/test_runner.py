@@ -28,6 +28,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.passes i
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.preflight_model import Report
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Settings
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.stale_flows import Flow
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.table import PortRules
 from ansible_collections.kubenode.servicenet.plugins.module_utils._mode import ModeDefaults, Step
@@ -92,7 +93,7 @@ class Node:
                     "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in addresses],
                 },
             ]
-        self.path.write_bytes(snapshot.dump(snapshot.build(objects)))
+        self.path.write_bytes(snapshot.dump(build_snapshot(objects)))
 
     @property
     def path(self) -> Path:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import OptionError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._options import completed
 from ansible_collections.kubenode.servicenet.plugins.module_utils._services import settings
 
@@ -17,9 +17,9 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._services impo
 @pytest.mark.parametrize("bit", [-1, 32])
 def test_a_mark_has_32_bits(bit: int) -> None:
     with pytest.raises(OptionError, match=f"masquerade_bit is {bit}, and a packet mark has the bits 0 to 31"):
-        settings(completed({"masquerade_bit": bit}), snapshot.build([]))
+        settings(completed({"masquerade_bit": bit}), build_snapshot([]))
 
 
 @pytest.mark.parametrize("bit", [0, 31])
 def test_each_of_them_can_be_taken(bit: int) -> None:
-    assert settings(completed({"masquerade_bit": bit}), snapshot.build([])).masquerade_bit == bit
+    assert settings(completed({"masquerade_bit": bit}), build_snapshot([])).masquerade_bit == bit

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import OptionError
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.iptables import IptablesCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.nftables import NftablesCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Settings
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._options import completed
 from ansible_collections.kubenode.servicenet.plugins.module_utils._services import settings
 
@@ -34,7 +34,7 @@ def made(**options: Any) -> Settings:
         "metadata": {"name": "node-a"},
         "status": {"addresses": [{"type": kind, "address": address} for kind, address in ADDRESSES]},
     }
-    return settings(completed({"node_name": "node-a", **options}), snapshot.build([node]))
+    return settings(completed({"node_name": "node-a", **options}), build_snapshot([node]))
 
 
 def test_the_first_address_of_each_family_is_the_primary_one() -> None:

@@ -16,6 +16,7 @@ import yaml
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster import stored
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.lock import Lock
 from ansible_collections.kubenode.servicenet.plugins.module_utils._options import completed, recorded
 from ansible_collections.kubenode.servicenet.plugins.module_utils._services import (
@@ -29,7 +30,7 @@ ROLES = Path(__file__).resolve().parents[2] / "roles"
 
 def of(*names: str) -> bytes:
     """The snapshot of a cluster with these namespaces."""
-    return snapshot.dump(snapshot.build([{"kind": "Namespace", "metadata": {"name": name}} for name in names]))
+    return snapshot.dump(build_snapshot([{"kind": "Namespace", "metadata": {"name": name}} for name in names]))
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core import s
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.preflight_model import Report, SysctlChange
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Settings
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node import files, hold_files
 from ansible_collections.kubenode.servicenet.plugins.module_utils._options import completed, recorded
 from ansible_collections.kubenode.servicenet.plugins.module_utils._outcome import Outcome
@@ -33,8 +34,8 @@ MODULES = "ansible_collections.kubenode.servicenet.plugins.modules"
 # What only a run with something to do may cost the time to compile.
 LATE = ("_runner", "_programming", "_services", "_core.snapshot", "_core.model", "_core.resolve", "_core.passes")
 VERSION, TOKEN = 7, "boot:1.1:5"
-MADE = snapshot.build([{"kind": "Namespace", "metadata": {"name": "shop"}}])
-OTHER = snapshot.build([{"kind": "Namespace", "metadata": {"name": "bank"}}])
+MADE = build_snapshot([{"kind": "Namespace", "metadata": {"name": "shop"}}])
+OTHER = build_snapshot([{"kind": "Namespace", "metadata": {"name": "bank"}}])
 
 
 class Left:

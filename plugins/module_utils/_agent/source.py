@@ -18,6 +18,7 @@ from .._cluster.client import Answer, Client, ClusterError, ConnectionFailedErro
 from .._core import snapshot
 from .._core.errors import ObjectError, OptionError, SnapshotError
 from .._core.snapshot import Snapshot
+from .._core.snapshot_build import build_snapshot
 from .._node import files
 from .config import Config
 from .transport import HttpTransport
@@ -80,7 +81,7 @@ def _from_cluster(config: Config) -> Fetched:
         if wrong.status in _UNREACHABLE or wrong.status >= 500:
             raise UnreachableError(str(wrong)) from None
         raise
-    made = snapshot.build(raw for one in listed for raw in lists.objects_of(one, config.server, refused))
+    made = build_snapshot(raw for one in listed for raw in lists.objects_of(one, config.server, refused))
     return Fetched(made, [*refused, *made.refused])
 
 

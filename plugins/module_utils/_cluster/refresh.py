@@ -23,11 +23,11 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors i
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot import (
     Differences,
     Snapshot,
-    build,
     differences,
     dump,
     guard,
 )
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.values import LABEL
 
 from . import cluster_source, completion, connection, manifests, relevance, stored
@@ -164,7 +164,7 @@ def _build(options: Options, old: Snapshot | None, refused: list[ObjectError]) -
         source = (_from_manifests if options.source == "manifests" else _from_file)(options, refused)
     if source.objects is None and old is not None:
         return old, source
-    return build(choose(source.objects or (), refused)), source
+    return build_snapshot(choose(source.objects or (), refused)), source
 
 
 def _from_cluster(

@@ -19,7 +19,8 @@ from typing import Any, Protocol
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ObjectError
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.model import SERVICE_NAME_LABEL
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot import Snapshot, build, service_head
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot import Snapshot, service_head
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 
 from . import stored
 from .watches import Event
@@ -86,7 +87,7 @@ def _changes_services(name: str, event: Event, old: Snapshot, choose: Choose) ->
 
 def _made(objects: Iterable[Mapping[str, Any]], choose: Choose) -> Snapshot:
     refused: list[ObjectError] = []
-    made = build(choose(objects, refused))
+    made = build_snapshot(choose(objects, refused))
     return made._replace(refused=(*made.refused, *refused))
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from . import values
+from .objects import metadata
 from .slices import MAX_ENTRIES
 from .values import Broken
 
@@ -77,6 +78,8 @@ def check_pod(item: Mapping[str, Any]) -> None:
 
 def check_endpoints(item: Mapping[str, Any]) -> None:
     """The addresses and ports of Endpoints, all but whether the addresses are some: that is told one by one."""
+    for field in ("labels", "annotations"):
+        values.mapping(metadata(item).get(field), field)
     for subset in _maps(item.get("subsets"), "subsets"):
         for field in ("addresses", "notReadyAddresses"):
             for address in _maps(subset.get(field), field):

@@ -163,44 +163,4 @@ def _endpoint_json(e: Endpoint) -> dict[str, Any]:
     )
 
 
-def slices_of_endpoints(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The subsets of an Endpoints object as EndpointSlice objects (raw), one a subset and family.
-
-    For a cluster that has no slices of a Service: the endpoints mirroring controller would have written them.
-    """
-    name = metadata(raw).get("name")
-    found = []
-    for index, entry in enumerate(values.sequence(raw.get("subsets"), "subsets", MAX_ENTRIES)):
-        subset = values.mapping(entry, "a subset")
-        by_type: dict[str, list[dict[str, Any]]] = {"IPv4": [], "IPv6": []}
-        for field, ready in (("addresses", True), ("notReadyAddresses", False)):
-            for item in values.sequence(subset.get(field), field, MAX_ENDPOINTS):
-                one = values.mapping(item, "an address")
-                address = values.address(one.get("ip"), "endpoint address")
-                by_type[f"IPv{values.family(address)}"].append(
-                    {
-                        "addresses": [address],
-                        "conditions": {
-                            "ready": ready,
-                            "serving": ready,
-                            "terminating": False,
-                        },
-                        "nodeName": one.get("nodeName"),
-                        "hostname": one.get("hostname"),
-                        "targetRef": one.get("targetRef"),
-                    }
-                )
-        for kind, endpoints in by_type.items():
-            if endpoints:
-                found.append(
-                    {
-                        "metadata": {"name": f"{name}-{index}-{kind.lower()}"},
-                        "addressType": kind,
-                        "ports": subset.get("ports"),
-                        "endpoints": endpoints,
-                    }
-                )
-    return found
-
-
 read_slice = reader("EndpointSlice", _read_slice)

@@ -19,15 +19,14 @@ import json
 import re
 import zlib
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from operator import lt
 from typing import Any, NamedTuple
 
-from . import model, objects, slices
+from . import model, objects
 from .errors import GuardError, ObjectError, SnapshotError
-from .values import Broken
 
 SCHEMA = 1
 # Written once, read by every node: the best ratio is worth less than a fast read.
@@ -141,119 +140,16 @@ def name_of(line: bytes) -> str:
     return "/".join(part.decode() for part in head.groups()[1:] if part is not None)
 
 
-# ------------------------------------------------------------------------------------------------------- building
+# ---------------------------------------------------------------------------------------------------------- lines
 
 
-def build(objects: Iterable[Mapping[str, Any]]) -> Snapshot:
-    """Makes a snapshot of raw Kubernetes objects of the kinds Node, Namespace, Service, EndpointSlice, Endpoints,
-    ServiceCIDR and Pod, in any order; other kinds are passed over. What is broken is refused one by one."""
-    gathered = _Gathered()
-    for raw in objects:
-        gathered.add(raw)
-    return gathered.snapshot()
+def of_lines(lines: Iterable[bytes], refused: tuple[ObjectError, ...]) -> Snapshot:
+    """The snapshot of these lines, in any order."""
+    ordered = sorted(lines)
+    return _snapshot(ordered, _digest(ordered), refused)
 
 
-_PLAIN: dict[str, Callable[[Any], dict[str, Any]]] = {
-    "Node": lambda raw: model.node_json(model.read_node(raw)),
-    "Namespace": lambda raw: {"kind": "Namespace", "metadata": {"name": model.read_namespace(raw)}},
-    "Pod": lambda raw: model.pod_json(model.read_pod(raw)),
-    "ServiceCIDR": lambda raw: model.service_cidr_json(model.read_service_cidr(raw)),
-}
-
-
-class _Gathered:
-    """The objects by name, until all are there."""
-
-    def __init__(self) -> None:
-        self.services: dict[str, Mapping[str, Any]] = {}
-        self.slices: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-        self.endpoints: dict[str, Mapping[str, Any]] = {}
-        self.lines: dict[tuple[str, str], bytes] = {}
-        self.refused: list[ObjectError] = []
-
-    def add(self, raw: Mapping[str, Any]) -> None:
-        kind = raw.get("kind") if isinstance(raw, Mapping) else None
-        try:
-            if kind == "Service":
-                self._once(self.services, "Service", raw)
-            elif kind == "Endpoints":
-                self._once(self.endpoints, "Endpoints", raw)
-            elif kind == "EndpointSlice":
-                self._add_slice(raw)
-            elif isinstance(kind, str) and kind in _PLAIN:
-                self._add_plain(kind, raw)
-        except ObjectError as wrong:
-            self.refused.append(wrong)
-
-    def _once(self, known: dict[str, Mapping[str, Any]], kind: str, raw: Mapping[str, Any]) -> None:
-        key = _namespaced_key(raw)
-        if key in known:
-            raise ObjectError(kind, key, "is there twice; the first one is used")
-        known[key] = raw
-
-    def _add_slice(self, raw: Mapping[str, Any]) -> None:
-        metadata = raw.get("metadata")
-        labels = metadata.get("labels") if isinstance(metadata, Mapping) else None
-        service = labels.get(model.SERVICE_NAME_LABEL) if isinstance(labels, Mapping) else None
-        if raw.get("addressType") == "FQDN" or not isinstance(service, str) or not isinstance(metadata, Mapping):
-            return  # no proxy and no DNS server uses it
-        piece = slices.slice_json(slices.read_slice(raw))
-        key = f"{metadata.get('namespace') or 'default'}/{service}"
-        self.slices.setdefault(key, []).append((piece["metadata"]["name"], piece))
-
-    def _add_plain(self, kind: str, raw: Mapping[str, Any]) -> None:
-        made = _PLAIN[kind](raw)
-        line = _line(made)
-        if (kind, name_of(line)) in self.lines:
-            raise ObjectError(kind, name_of(line), "is there twice; the first one is used")
-        self.lines[kind, name_of(line)] = line
-
-    def snapshot(self) -> Snapshot:
-        for key, raw in self.services.items():
-            try:
-                self.lines["Service", key] = self._service_line(key, raw)
-            except ObjectError as wrong:
-                self.refused.append(wrong)
-        refused = tuple(sorted(self.refused, key=lambda wrong: (wrong.kind, wrong.key, wrong.reason)))
-        lines = sorted(self.lines.values())
-        return _snapshot(lines, _digest(lines), refused)
-
-    def _service_line(self, key: str, raw: Mapping[str, Any]) -> bytes:
-        pieces = {}
-        for name, piece in self.slices.get(key, ()):
-            if name in pieces:
-                self.refused.append(
-                    ObjectError("EndpointSlice", f"{key.split('/', maxsplit=1)[0]}/{name}", "is there twice")
-                )
-            else:
-                pieces[name] = piece
-        own = [pieces[name] for name in sorted(pieces)] or self._mirrored(key)
-        # A Service's own field of that name is none of Kubernetes': only slices that were read above may get in.
-        return _line(model.service_json(model.read_service({**raw, "endpointSlices": own})))
-
-    def _mirrored(self, key: str) -> list[dict[str, Any]]:
-        raw = self.endpoints.get(key)
-        if raw is None:
-            return []
-        try:
-            return [slices.slice_json(slices.read_slice(piece)) for piece in slices.slices_of_endpoints(raw)]
-        except (Broken, ObjectError) as wrong:
-            self.refused.append(ObjectError("Endpoints", key, getattr(wrong, "reason", str(wrong))))
-            return []
-
-
-def _namespaced_key(raw: Mapping[str, Any]) -> str:
-    metadata = raw.get("metadata")
-    if isinstance(metadata, Mapping) and not metadata.get("namespace"):
-        return f"default/{objects.object_key(raw)}"
-    return objects.object_key(raw)
-
-
-def _line(made: dict[str, Any]) -> bytes:
-    return json.dumps(made, separators=(",", ":")).encode()
-
-
-def _snapshot(lines: list[bytes], digest: str, refused: tuple[ObjectError, ...]) -> Snapshot:
+def _snapshot(lines: Sequence[bytes], digest: str, refused: tuple[ObjectError, ...]) -> Snapshot:
     services = _of_kind(lines, "Service")
     text = b"\n".join(services)
     endpoints = text.count(b'{"addresses":')

@@ -15,6 +15,7 @@ from lab.control_plane import ControlPlane, free_port
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import dns, snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.corefile import KUBERNETES, ZONES
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 from conformance.dns import clusters, deviations, queries
 from conformance.dns.deviations import Case, World
 from conformance.dns.queries import Query
@@ -70,7 +71,7 @@ def cluster(full_figures: bool) -> Iterator[Cluster]:
         objects = _objects(plane)
         yield Cluster(
             objects,
-            snapshot.build(objects),
+            build_snapshot(objects),
             queries.about(objects),
             servers,
             str(plane.kubeconfig()),

@@ -33,6 +33,7 @@ from lab.waiting import wait_until
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.model import PROXY_NAME_LABEL
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 
 
 def listened_on(pid: int) -> set[int]:
@@ -100,7 +101,7 @@ class Servicenet:
 
     def program(self, objects: list[dict[str, Any]]) -> dict[str, Any]:
         """A run with a new snapshot of these objects."""
-        self.snapshot.write_bytes(snapshot.dump(snapshot.build(objects)))
+        self.snapshot.write_bytes(snapshot.dump(build_snapshot(objects)))
         return self.run(snapshot=str(self.snapshot))
 
     def apply(self, objects: list[dict[str, Any]]) -> None:

@@ -17,6 +17,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._agent import 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._agent.config import Config
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node import holds, lock
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.lock import Lock
 from ansible_collections.kubenode.servicenet.plugins.module_utils._outcome import Outcome
@@ -87,7 +88,7 @@ class Source:
     """A server that has one snapshot, and says so by its ETag to whoever has it already."""
 
     def __init__(self) -> None:
-        self.snapshot = snapshot.build([])
+        self.snapshot = build_snapshot([])
         self.sent = 0
 
     def fetch(self, _config: Config, etag: str) -> source.Fetched:
@@ -121,7 +122,7 @@ def test_what_a_server_has_is_sent_once(config: Config, server: Source) -> None:
         runs.pull(config, lambda *_tool: (127, "", ""))
     assert server.sent == 1
     # Somebody else put another one there.
-    Path(config.snapshot).write_bytes(snapshot.dump(snapshot.build([{"kind": "Node", "metadata": {"name": "n"}}])))
+    Path(config.snapshot).write_bytes(snapshot.dump(build_snapshot([{"kind": "Node", "metadata": {"name": "n"}}])))
     runs.pull(config, lambda *_tool: (127, "", ""))
     assert (server.sent, Path(config.snapshot).read_bytes()) == (2, snapshot.dump(server.snapshot))
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core import changes, snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import changes
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.iptables import IptablesCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs import IpvsCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.nftables import NftablesCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView, resolve
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Settings
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 
 SETTINGS = Settings(NodeView("node-a"))
 LEAF = "4/nat/SERVICENET-IP-0a"
@@ -45,7 +46,7 @@ def cluster() -> list[dict[str, Any]]:
     return made
 
 
-RULES = resolve(snapshot.build(cluster()).services()[0], SETTINGS.view).rules
+RULES = resolve(build_snapshot(cluster()).services()[0], SETTINGS.view).rules
 
 
 @pytest.mark.parametrize(

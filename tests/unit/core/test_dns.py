@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core import dns, dns_zonefile, snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import dns, dns_zonefile
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import OptionError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 
 SERVICE_CIDR = {
     "kind": "ServiceCIDR",
@@ -53,7 +54,7 @@ def endpoint_slice(
 
 
 def zones(*objects: Any, **options: Any) -> dns.Zones:
-    return dns.build(snapshot.build(objects), dns.options(**{"servers": ["169.254.20.10"], **options}))
+    return dns.build(build_snapshot(objects), dns.options(**{"servers": ["169.254.20.10"], **options}))
 
 
 def records(made: dns.Zones, below: str = "default.svc.cluster.local.") -> set[str]:
@@ -328,7 +329,7 @@ def test_more_ports_than_an_answer_holds_are_reported() -> None:
 
 
 def test_a_broken_service_is_left_out_by_name() -> None:
-    fine = snapshot.build([service("fine", "10.96.0.10")])
+    fine = build_snapshot([service("fine", "10.96.0.10")])
     broken = b'{"kind":"Service","metadata":{"namespace":"default","name":"bad"},"spec":{"clusterIPs":["10.96.0.300"]}}'
     unfinished = broken.replace(b'"bad"', b'"cut"')[:-3]
     odd = b'{"kind":"Service","metadata":{"namespace":"default","name":"odd"},"spec":["clusterIPs"]}'

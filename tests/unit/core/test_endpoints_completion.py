@@ -11,10 +11,10 @@ import copy
 import pytest
 from conformance.endpoints.builders import endpoints, node, pod, service
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.allocations import Allocations, Ranges
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_completion import complete
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_inventory import Member, Published
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 
 RANGES = Ranges(("10.96.0.0/12",), "30000-32767")
 
@@ -111,7 +111,7 @@ def test_whatever_stands_in_a_field_of_one_object_the_others_go_on(kind: str, wr
         done = complete([*objects.values(), manifest("hand", selector=None), *other, neighbour], Allocations(), RANGES)
         served = {
             service.name: {each.addresses[0] for piece in service.slices for each in piece.endpoints}
-            for service in snapshot.build(done.objects).services()[0]
+            for service in build_snapshot(done.objects).services()[0]
             if service.cluster_ips
         }
         assert served["ok"] == {"10.20.0.10"}, place

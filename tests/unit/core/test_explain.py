@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core import ipvs_rules, snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import ipvs_rules
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.explain import Answer, Explainer, Packet, inside
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.iptables import IptablesCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.iptables_explain import IptablesExplainer
@@ -23,6 +23,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.nftables
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.passes import Program
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView, resolve
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Detector, Settings
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.table import (
     CLUSTER_IP,
     DROP,
@@ -46,7 +47,7 @@ SOURCES = {
 
 
 def made(mode: str, objects: list[dict[str, Any]]) -> tuple[ServiceTable, Program, Explainer]:
-    table = resolve(snapshot.build(objects).services()[0], SETTINGS.view)
+    table = resolve(build_snapshot(objects).services()[0], SETTINGS.view)
     if mode == "iptables":
         chains = IptablesCompiler(SETTINGS)
         program = chains.compile(table.rules)

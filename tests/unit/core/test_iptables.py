@@ -14,12 +14,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core import iptables, iptables_live, snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import iptables, iptables_live
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import text_iptables as text
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.iptables import IptablesCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.passes import Program
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView, resolve
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Detector, Settings
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.table import (
     BALANCE,
     CLUSTER_IP,
@@ -37,7 +38,7 @@ COMPILER = IptablesCompiler(SETTINGS)
 
 def compiled(objects: list[dict[str, Any]]) -> tuple[ServiceTable, Program]:
     """The table of a cluster and its whole program."""
-    table = resolve(snapshot.build(objects).services()[0], SETTINGS.view)
+    table = resolve(build_snapshot(objects).services()[0], SETTINGS.view)
     program = COMPILER.compile(table.rules)
     return table, {**program, **COMPILER.frame(program)}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core import passes, snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import passes
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs import IpvsCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs_changes import (
     IPSET,
@@ -31,6 +31,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs_obj
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.passes import Changes, Program
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Settings
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 
 from . import clusters
 from .ipvs_kernel import Model
@@ -54,7 +55,7 @@ def lines_of(parts: list[Part], where: str) -> list[str]:
 
 
 def program(objects: list[dict[str, object]]) -> Program:
-    return passes.full(snapshot.build(objects), VIEW, IpvsCompiler(SETTINGS)).new
+    return passes.full(build_snapshot(objects), VIEW, IpvsCompiler(SETTINGS)).new
 
 
 def test_one_changed_endpoint_is_one_operation() -> None:

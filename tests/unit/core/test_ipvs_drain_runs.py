@@ -18,7 +18,6 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core import (
     ipvs_objects,
     ipvs_rules,
     passes,
-    snapshot,
 )
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs import IpvsCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs_changes import Marks
@@ -27,6 +26,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs_obj
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.passes import Changes, Program
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Settings
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.ipvs_retire import carry_out
 
 from . import clusters
@@ -107,7 +107,7 @@ class Node(Model):
 
 
 def program(objects: list[dict[str, Any]]) -> Program:
-    return passes.full(snapshot.build(objects), VIEW, IpvsCompiler(SETTINGS)).new
+    return passes.full(build_snapshot(objects), VIEW, IpvsCompiler(SETTINGS)).new
 
 
 @given(clusters.clusters(), clusters.clusters(), st.randoms())

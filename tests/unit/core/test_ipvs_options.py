@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core import model, passes, snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import model, passes
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs import IpvsCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs_options import (
     SCHEDULER,
@@ -23,6 +23,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs_opt
 )
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Settings
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.table import Backend
 
 VIEW = NodeView("node-a")
@@ -126,7 +127,7 @@ def objects(**annotations: str) -> list[dict[str, object]]:
 
 
 def test_annotations_reach_the_virtual_server() -> None:
-    made = snapshot.build(objects(scheduler="wlc", weights="local=3"))
+    made = build_snapshot(objects(scheduler="wlc", weights="local=3"))
     program = passes.full(made, VIEW, IpvsCompiler(Settings(VIEW))).new
     assert program["4/server/any/tcp/10.96.0.1/80"] == "wlc 0"
     assert program["4/real/any/tcp/10.96.0.1/80/10.128.0.1/8080"] == 3
@@ -134,17 +135,17 @@ def test_annotations_reach_the_virtual_server() -> None:
 
 
 def test_a_changed_annotation_changes_its_own_containers() -> None:
-    old, new = (snapshot.build(objects(scheduler="wrr", weights=weights)) for weights in ("local=3", "local=4"))
+    old, new = (build_snapshot(objects(scheduler="wrr", weights=weights)) for weights in ("local=3", "local=4"))
     done = passes.incremental(old, new, VIEW, IpvsCompiler(Settings(VIEW)))
     assert done is not None
     assert done.changes(None) == {f"4/real/any/tcp/10.96.0.1/{port}/10.128.0.1/80{port}": (3, 4) for port in (80, 81)}
 
 
 def test_each_warning_is_given_once_and_the_schedulers_are_known() -> None:
-    rules = passes.full(snapshot.build(objects(scheduler="fast")), VIEW, IpvsCompiler(Settings(VIEW))).after.rules
+    rules = passes.full(build_snapshot(objects(scheduler="fast")), VIEW, IpvsCompiler(Settings(VIEW))).after.rules
     assert len(rules) == 2
     assert len(warnings_of(rules, "rr")) == 1
     assert schedulers_of(rules, "rr") == {"rr"}
-    rules = passes.full(snapshot.build(objects(scheduler="mh")), VIEW, IpvsCompiler(Settings(VIEW))).after.rules
+    rules = passes.full(build_snapshot(objects(scheduler="mh")), VIEW, IpvsCompiler(Settings(VIEW))).after.rules
     assert schedulers_of(rules, "rr") == {"rr", "mh"}
     assert warnings_of(rules, "rr") == []

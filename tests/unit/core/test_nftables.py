@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core import nftables_live, passes, snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import nftables_live, passes
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.live import LiveFrontend
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.nftables import NftablesCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Detector, Settings
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 
 from . import clusters
 
@@ -44,7 +45,7 @@ def service(**spec: Any) -> list[dict[str, Any]]:
 
 
 def program_of(objects: list[dict[str, Any]]) -> passes.Program:
-    return passes.full(snapshot.build(objects), VIEW, COMPILER).new
+    return passes.full(build_snapshot(objects), VIEW, COMPILER).new
 
 
 def test_a_cluster_ip_leads_to_its_endpoints() -> None:
@@ -168,7 +169,7 @@ def test_what_no_service_has_is_dropped_if_service_cidrs_are_known() -> None:
 @settings(max_examples=30)
 @given(clusters.clusters())
 def test_what_is_read_back_is_what_the_table_says(objects: list[dict[str, Any]]) -> None:
-    done = passes.full(snapshot.build(objects), VIEW, COMPILER)
+    done = passes.full(build_snapshot(objects), VIEW, COMPILER)
     expected = []
     for entry in done.after.rules:
         for frontend in entry.frontends:

@@ -18,13 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import nftables_changes as subject
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core import nftables_listing, passes, snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import nftables_listing, passes
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import text_nftables as text
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.nftables import NftablesCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.nftables_changes import Forget, Remember
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.passes import Changes, Program
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Detector, Settings
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 
 from . import clusters
 
@@ -184,7 +185,7 @@ class Model:
 
 
 def wanted(objects: list[dict[str, Any]], compiler: NftablesCompiler = COMPILER) -> Program:
-    return {**passes.full(snapshot.build(objects), VIEW, compiler).new, **compiler.frame()}
+    return {**passes.full(build_snapshot(objects), VIEW, compiler).new, **compiler.frame()}
 
 
 def difference(old: Program, new: Program) -> Changes:

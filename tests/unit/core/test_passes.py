@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core import iptables, passes, snapshot
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import iptables, passes
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.iptables import IptablesCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.ipvs import IpvsCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.nftables import NftablesCompiler
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Detector, Settings
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.text_nginx import ProxyOptions
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.userspace import UserspaceCompiler
 
@@ -42,10 +43,10 @@ each_mode = pytest.mark.parametrize("compiler", COMPILERS.values(), ids=COMPILER
 @settings(max_examples=60)
 @given(data=st.data())
 def test_incremental_passes_end_where_a_full_pass_would(compiler: passes.Compiler, data: st.DataObject) -> None:
-    before = snapshot.build(data.draw(clusters.clusters()))
+    before = build_snapshot(data.draw(clusters.clusters()))
     program = passes.full(before, VIEW, compiler).new
     for _step in range(data.draw(st.integers(1, 4))):
-        after = snapshot.build(data.draw(clusters.clusters()))
+        after = build_snapshot(data.draw(clusters.clusters()))
         full = passes.full(after, VIEW, compiler).new
         done = passes.incremental(before, after, VIEW, compiler)
         if done is None:
@@ -65,7 +66,7 @@ def test_incremental_passes_end_where_a_full_pass_would(compiler: passes.Compile
 @settings(max_examples=30)
 @given(clusters.clusters())
 def test_a_pass_over_no_change_looks_at_nothing(objects: list[dict[str, Any]]) -> None:
-    before = snapshot.build(objects)
+    before = build_snapshot(objects)
     done = passes.incremental(before, before, VIEW, COMPILERS["iptables"])
     assert done is not None
     assert (done.changes(None), done.before.rules) == ({}, ())
@@ -82,9 +83,9 @@ def cluster_of(count: int) -> list[dict[str, Any]]:
 
 def test_one_change_among_many_services_compiles_one_leaf() -> None:
     objects = cluster_of(1000)
-    before = snapshot.build(objects)
+    before = build_snapshot(objects)
     objects[500]["spec"]["ports"][0]["port"] = 81
-    done = passes.incremental(before, snapshot.build(objects), VIEW, COMPILERS["iptables"])
+    done = passes.incremental(before, build_snapshot(objects), VIEW, COMPILERS["iptables"])
     assert done is not None
     # 10.96.2.0: its leaf holds the addresses that end in .0
     assert set(done.changes(None)) == {iptables.container(4, "filter", "SERVICENET-IP-00")}
@@ -96,9 +97,9 @@ def test_a_service_that_claims_what_another_has_takes_it_along(compiler: passes.
     """The first by name gets the frontend, and the other one loses it, though its own line did not change."""
     objects = cluster_of(2)
     objects[0]["metadata"]["name"] = "zoo"
-    before = snapshot.build(objects)
+    before = build_snapshot(objects)
     objects[1]["spec"]["clusterIPs"] = objects[0]["spec"]["clusterIPs"]
-    after = snapshot.build(objects)
+    after = build_snapshot(objects)
     done = passes.incremental(before, after, VIEW, compiler)
     assert done is not None
     assert {entry.service for entry in done.before.rules} == {"shop/svc-1", "shop/zoo"}
@@ -107,10 +108,10 @@ def test_a_service_that_claims_what_another_has_takes_it_along(compiler: passes.
 
 
 def test_a_changed_node_calls_for_a_full_pass() -> None:
-    before = snapshot.build([clusters.node(), *cluster_of(2)])
-    after = snapshot.build([clusters.node(zone="z2"), *cluster_of(2)])
+    before = build_snapshot([clusters.node(), *cluster_of(2)])
+    after = build_snapshot([clusters.node(zone="z2"), *cluster_of(2)])
     assert passes.incremental(before, after, VIEW, COMPILERS["iptables"]) is None
 
 
 def test_a_thousand_changes_call_for_a_full_pass() -> None:
-    assert passes.incremental(snapshot.build([]), snapshot.build(cluster_of(1000)), VIEW, COMPILERS["iptables"]) is None
+    assert passes.incremental(build_snapshot([]), build_snapshot(cluster_of(1000)), VIEW, COMPILERS["iptables"]) is None

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot, table
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import table
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView, resolve
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.table import BALANCE, DROP, REJECT
 
 from . import clusters
@@ -63,7 +64,7 @@ def service(names: list[str], hints: dict[str, Any] | None = None, **spec: Any) 
 
 
 def decide(objects: list[dict[str, Any]], view: NodeView = VIEW) -> table.ServiceTable:
-    made = snapshot.build(objects)
+    made = build_snapshot(objects)
     assert not made.refused
     return resolve(made.services()[0], view)
 
@@ -264,13 +265,13 @@ def test_the_health_check_counts_ready_local_endpoints() -> None:
 def test_any_order_of_the_objects_gives_the_same_table(objects: list[dict[str, Any]], chance: Any) -> None:
     shuffled = list(objects)
     chance.shuffle(shuffled)
-    assert snapshot.build(objects).lines == snapshot.build(shuffled).lines
+    assert build_snapshot(objects).lines == build_snapshot(shuffled).lines
 
 
 @settings(max_examples=60)
 @given(clusters.clusters())
 def test_what_holds_for_every_table(objects: list[dict[str, Any]]) -> None:
-    found = resolve(snapshot.build(objects).services()[0], VIEW)
+    found = resolve(build_snapshot(objects).services()[0], VIEW)
     claimed = [(r.family, r.protocol, f.address, f.port) for r in found.rules for f in r.frontends]
     assert len(claimed) == len(set(claimed))
     for rules in found.rules:

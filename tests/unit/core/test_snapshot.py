@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import model, snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import GuardError, SnapshotError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 
 from . import clusters
 from .test_passes import cluster_of
@@ -31,7 +32,7 @@ JSON = st.recursive(
 @settings(max_examples=60)
 @given(clusters.clusters())
 def test_a_snapshot_survives_its_file(objects: list[dict[str, Any]]) -> None:
-    made = snapshot.build(objects)
+    made = build_snapshot(objects)
     read = snapshot.load(snapshot.dump(made))
     assert read == made._replace(refused=())
     services, refused = read.services()
@@ -44,17 +45,17 @@ def test_a_snapshot_survives_its_file(objects: list[dict[str, Any]]) -> None:
 def test_the_file_does_not_depend_on_the_time_or_the_order() -> None:
     objects = [clusters.node(), *service(["local", "other"])]
     endpoints = objects[-1]["endpoints"]
-    first = snapshot.dump(snapshot.build(objects))
+    first = snapshot.dump(build_snapshot(objects))
     objects[-1]["endpoints"] = endpoints[::-1]
     objects[0]["metadata"]["resourceVersion"] = "77"
-    assert snapshot.dump(snapshot.build(objects[::-1])) == first
+    assert snapshot.dump(build_snapshot(objects[::-1])) == first
 
 
 @settings(max_examples=60)
 @given(clusters.clusters(), st.data())
 def test_broken_objects_are_refused_and_the_rest_goes_on(objects: list[dict[str, Any]], data: st.DataObject) -> None:
     """Any junk in any one field of an object never raises, and never takes another object along."""
-    whole = snapshot.build(objects)
+    whole = build_snapshot(objects)
     victim = data.draw(st.sampled_from(objects))
     holder: Any = victim
     path = []
@@ -69,7 +70,7 @@ def test_broken_objects_are_refused_and_the_rest_goes_on(objects: list[dict[str,
     for key in path[:-1]:
         holder = holder[key]
     holder[path[-1]] = data.draw(JSON)
-    made = snapshot.build([broken if o is victim else o for o in objects])
+    made = build_snapshot([broken if o is victim else o for o in objects])
     snapshot.load(snapshot.dump(made)).services()
     owner = victim["metadata"].get("labels", {}).get("kubernetes.io/service-name") or victim["metadata"]["name"]
     for line in whole.lines:
@@ -103,7 +104,7 @@ def test_broken_objects_are_refused_and_the_rest_goes_on(objects: list[dict[str,
 def test_a_broken_service_is_named_with_its_reason(change: dict[str, Any], reason: str) -> None:
     good, bad = service(["local"]), service(["local"], **change)
     bad[0]["metadata"] = {"namespace": "shop", "name": "bad"}
-    made = snapshot.build([*good, bad[0]])
+    made = build_snapshot([*good, bad[0]])
     (wrong,) = made.refused
     assert (wrong.kind, wrong.key) == ("Service", "shop/bad")
     assert reason in wrong.reason
@@ -113,40 +114,87 @@ def test_a_broken_service_is_named_with_its_reason(change: dict[str, Any], reaso
 def test_a_megabyte_of_a_name_is_refused_in_a_short_message() -> None:
     objects = service(["local"])
     objects[0]["metadata"]["name"] = "a" * 1_000_000
-    (wrong,) = snapshot.build(objects).refused
+    (wrong,) = build_snapshot(objects).refused
     assert len(str(wrong)) < 500
 
 
 def test_a_broken_slice_is_refused_and_its_service_stays() -> None:
     objects = service(["local"])
     objects[1]["endpoints"][0]["addresses"] = ["169.254.169.254"]
-    made = snapshot.build(objects)
+    made = build_snapshot(objects)
     assert [str(wrong) for wrong in made.refused] == [
         "EndpointSlice shop/web-1: endpoint address 169.254.169.254 is a link-local address"
     ]
     assert made.counts["services"] == 1
 
 
+def endpoints(subset: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+    """Endpoints of shop/web with one subset."""
+    found = {"namespace": "shop", "name": "web", **metadata}
+    return {"kind": "Endpoints", "metadata": found, "subsets": [{"ports": [{"port": 8080}], **subset}]}
+
+
+def mirrored(*objects: dict[str, Any]) -> set[tuple[str, bool]]:
+    """Address and readiness of all endpoints of the only Service of a snapshot."""
+    (found,) = build_snapshot(objects).services()[0]
+    return {(e.addresses[0], e.ready) for piece in found.slices for e in piece.endpoints}
+
+
 def test_endpoints_count_only_where_there_is_no_slice() -> None:
     objects = service(["local"])
-    legacy = {
-        "kind": "Endpoints",
-        "metadata": {"namespace": "shop", "name": "web"},
-        "subsets": [
-            {
-                "addresses": [{"ip": "10.128.9.9"}, {"ip": "fd80::9"}],
-                "notReadyAddresses": [{"ip": "10.128.9.8"}],
-                "ports": [{"port": 8080}],
-            }
-        ],
-    }
-    assert b"10.128.9.9" not in b"".join(snapshot.build([*objects, legacy]).lines)
-    (found,) = snapshot.build([objects[0], legacy]).services()[0]
-    assert {(e.addresses, e.ready) for piece in found.slices for e in piece.endpoints} == {
-        (("10.128.9.9",), True),
-        (("fd80::9",), True),
-        (("10.128.9.8",), False),
-    }
+    legacy = endpoints(
+        {"addresses": [{"ip": "10.128.9.9"}, {"ip": "fd80::9"}], "notReadyAddresses": [{"ip": "10.128.9.8"}]}
+    )
+    assert b"10.128.9.9" not in b"".join(build_snapshot([*objects, legacy]).lines)
+    assert mirrored(objects[0], legacy) == {("10.128.9.9", True), ("fd80::9", True), ("10.128.9.8", False)}
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        {"annotations": {"control-plane.alpha.kubernetes.io/leader": "{}"}},
+    ],
+)
+def test_endpoints_that_are_not_mirrored_do_not_count(metadata: dict[str, Any]) -> None:
+    assert not mirrored(service([])[0], endpoints({"addresses": [{"ip": "10.128.9.9"}]}, **metadata))
+
+
+def test_an_address_that_is_ready_and_not_ready_is_not_ready() -> None:
+    both = {"addresses": [{"ip": "10.128.9.9"}], "notReadyAddresses": [{"ip": "10.128.9.9"}]}
+    assert mirrored(service([])[0], endpoints(both)) == {("10.128.9.9", False)}
+
+
+def test_more_than_a_thousand_addresses_are_cut() -> None:
+    many = endpoints({"addresses": [{"ip": f"10.{n // 250}.7.{n % 250 + 1}"} for n in range(1200)]})
+    made = build_snapshot([service([])[0], many])
+    assert made.counts["endpoints"] == 1000
+    assert [str(wrong) for wrong in made.refused] == [
+        "Endpoints shop/web: a subset has more than 1000 addresses; 200 are not mirrored."
+    ]
+
+
+def test_a_bad_address_of_endpoints_leaves_the_others() -> None:
+    made = build_snapshot([service([])[0], endpoints({"addresses": [{"ip": "10.128.9.9"}, {"ip": "10.128.9.999"}]})])
+    assert made.counts["endpoints"] == 1
+    assert ["'10.128.9.999' is no IP address" in str(wrong) for wrong in made.refused] == [True]
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (endpoints({"addresses": [{"ip": "10.128.9.9", "hostname": {"a": 1}}]}), "hostname must be a string"),
+        (endpoints({"addresses": [{}]}), "can't be read"),
+        (endpoints({"addresses": [{"ip": "169.254.169.254"}]}), "is a link-local address"),
+        (endpoints({"addresses": [{"ip": "10.128.9.9"}]}, annotations=5), "annotations"),
+    ],
+)
+def test_broken_endpoints_are_refused_and_their_service_stays(broken: dict[str, Any], reason: str) -> None:
+    made = build_snapshot([service([])[0], broken])
+    (wrong,) = made.refused
+    assert (wrong.kind, wrong.key) == ("Endpoints", "shop/web")
+    assert reason in wrong.reason
+    assert (made.counts["services"], made.counts["endpoints"]) == (1, 0)
 
 
 def test_a_service_can_not_bring_slices_of_its_own() -> None:
@@ -154,7 +202,7 @@ def test_a_service_can_not_bring_slices_of_its_own() -> None:
     objects[0]["endpointSlices"] = [
         {"metadata": {"name": "x"}, "addressType": "IPv4", "endpoints": [{"addresses": ["1.2.3.4"]}]}
     ]
-    assert b"1.2.3.4" not in b"".join(snapshot.build(objects).lines)
+    assert b"1.2.3.4" not in b"".join(build_snapshot(objects).lines)
 
 
 # ------------------------------------------------------------------------------------------------------ file and guard
@@ -165,7 +213,7 @@ def altered(text: bytes) -> bytes:
 
 
 def test_what_is_no_whole_snapshot_is_refused() -> None:
-    data = snapshot.dump(snapshot.build(cluster_of(3)))
+    data = snapshot.dump(build_snapshot(cluster_of(3)))
     text = gzip.decompress(data)
     header, *lines = text.split(b"\n")
     for bad, sentence in (
@@ -189,7 +237,7 @@ def test_lines_that_were_not_written_here_are_refused_even_with_the_right_digest
 
 
 def test_a_file_that_a_run_reads_twice_is_proven_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = snapshot.dump(snapshot.build(cluster_of(3)))
+    data = snapshot.dump(build_snapshot(cluster_of(3)))
     first = snapshot.load(data)
     monkeypatch.setattr(snapshot.gzip, "decompress", lambda _data: pytest.fail("it was read again"))
     assert snapshot.load(bytes(bytearray(data))) is first
@@ -198,7 +246,7 @@ def test_a_file_that_a_run_reads_twice_is_proven_once(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("spec", [b'{"ports":', b"{}} []", b"[" * 100_000 + b"]" * 100_000, b'"\xff"'])
 @pytest.mark.parametrize("name", ["bad", "b" * 100_000])
 def test_a_line_that_is_no_json_is_refused_by_name_and_the_rest_goes_on(spec: bytes, name: str) -> None:
-    good = snapshot.build(service(["local"])).service_lines()
+    good = build_snapshot(service(["local"])).service_lines()
     bad = b'{"kind":"Service","metadata":{"namespace":"shop","name":"%s"},"spec":%s}' % (name.encode(), spec)
     services, (wrong,) = snapshot.read_services([bad, *good])
     assert [each.name for each in services] == ["web"]
@@ -208,7 +256,7 @@ def test_a_line_that_is_no_json_is_refused_by_name_and_the_rest_goes_on(spec: by
 
 
 def test_lines_in_another_order_are_refused_even_with_the_right_digest() -> None:
-    lines = snapshot.build(cluster_of(3)).lines[::-1]
+    lines = build_snapshot(cluster_of(3)).lines[::-1]
     with pytest.raises(SnapshotError, match="not sorted"):
         snapshot.load(snapshot.dump(snapshot.Snapshot(lines, {}, snapshot._digest(lines))))
 
@@ -218,19 +266,19 @@ def test_differences_are_told_by_name() -> None:
     after = json.loads(json.dumps(before))
     after[1]["spec"]["ports"][0]["port"] = 81
     after[2]["metadata"]["name"] = "new"
-    found = snapshot.differences(snapshot.build(before), snapshot.build(after))
+    found = snapshot.differences(build_snapshot(before), build_snapshot(after))
     assert found == (("shop/new",), ("shop/svc-2",), ("shop/svc-1",), False)
 
 
 def test_the_guard_refuses_the_loss_of_services() -> None:
-    old = snapshot.build(cluster_of(10))
-    snapshot.guard(old, snapshot.build(cluster_of(5)), 50)
+    old = build_snapshot(cluster_of(10))
+    snapshot.guard(old, build_snapshot(cluster_of(5)), 50)
     with pytest.raises(GuardError, match="lacks 6 of 10 Services, more than 50 %"):
-        snapshot.guard(old, snapshot.build(cluster_of(4)), 50)
-    snapshot.guard(old, snapshot.build([]), 100)
+        snapshot.guard(old, build_snapshot(cluster_of(4)), 50)
+    snapshot.guard(old, build_snapshot([]), 100)
 
 
 def test_the_guard_refuses_the_loss_of_ready_endpoints() -> None:
-    old, new = snapshot.build(service(["local", "other"])), snapshot.build(service(["local-dead", "other-unready"]))
+    old, new = build_snapshot(service(["local", "other"])), build_snapshot(service(["local-dead", "other-unready"]))
     with pytest.raises(GuardError, match="lacks 2 of 2 ready endpoints"):
         snapshot.guard(old, new, 50)

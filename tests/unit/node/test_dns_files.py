@@ -19,6 +19,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors i
     PreflightError,
     SnapshotError,
 )
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node import coredns, files
 
 LISTEN = ("127.0.0.99",)
@@ -36,7 +37,7 @@ class Node:
         self.root = root
 
     def hand_over(self, *objects: Any) -> None:
-        (self.root / "snapshot").write_bytes(snapshot.dump(snapshot.build(objects)))
+        (self.root / "snapshot").write_bytes(snapshot.dump(build_snapshot(objects)))
 
     def request(self, now: int = 1000, check: bool = False, mode: str = "zones", **served: Any) -> coredns.Request:
         kept = corefile.CorefileOptions(mode, "cluster.local.", LISTEN, 53, (), (), **served)

@@ -14,13 +14,14 @@ import pytest
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import OptionError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node import holds, kept_states
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.kept_states import State
 
 
 def state(directory: Path, name: str) -> State:
     """A state whose snapshot, with one Namespace, is the one that is applied."""
-    made = snapshot.build([{"kind": "Namespace", "metadata": {"name": name}}])
+    made = build_snapshot([{"kind": "Namespace", "metadata": {"name": name}}])
     applied = directory / "nftables.jsonl.gz"
     applied.unlink(missing_ok=True)  # as an atomic write does, and not into the file that may be linked
     applied.write_bytes(snapshot.dump(made))

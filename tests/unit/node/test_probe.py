@@ -16,6 +16,7 @@ import pytest
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import dns_message, snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import OptionError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node import probe as probes
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.probe import ProbeTarget, probe, probe_all
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.probe_report import failing, table
@@ -241,7 +242,7 @@ def snapshot_path(tmp_path: Path) -> str:
     objects += service("local", "10.96.0.30", internalTrafficPolicy="Local")
     objects += service("none", "10.96.0.31")[:1]
     path = tmp_path / "snapshot.jsonl.gz"
-    path.write_bytes(snapshot.dump(snapshot.build(objects)))
+    path.write_bytes(snapshot.dump(build_snapshot(objects)))
     return str(path)
 
 
