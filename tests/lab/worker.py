@@ -218,6 +218,8 @@ async def probe_udp(address: str, port: int, source: str, timeout: float) -> byt
 PROBES = {"TCP": probe_tcp, "UDP": probe_udp, "SCTP": sctp.probe}
 # How many times longer a try waits that decides whether a single silence meant anything.
 PATIENCE = 5
+# So many tries for each backend expected miss one by chance once in a hundred million probes, or less.
+TRIES_EACH = 24
 # More flows at a time keep a slow machine so busy, the servers of this process among it, that answers come too late.
 AT_ONCE = asyncio.Semaphore(32)
 # What an errno says about the fate of the packet.
@@ -244,8 +246,8 @@ async def one(proto: str, address: str, port: int, source: str, timeout: float) 
 async def probe(spec: dict[str, Any]) -> dict[str, dict[str, int]]:
     """All tries of one probe -> {source address or "": {outcome: times}}.
 
-    `until`, if given, lists the backends expected: the tries go on past `count`, to at most 6 x `count`, until each
-    was seen, since a random choice may miss one. A run of rejects or time-outs stops early.
+    `until`, if given, lists the backends expected: the tries go on past `count`, to at most TRIES_EACH for each of
+    them, until each was seen, since a random choice may miss one. A run of rejects or time-outs stops early.
     """
     sources = spec.get("sources") or [""]
     return dict(zip(sources, await asyncio.gather(*(tries_from(spec, source) for source in sources)), strict=True))
@@ -258,7 +260,7 @@ async def tries_from(spec: dict[str, Any], source: str) -> dict[str, int]:
     outcomes: dict[str, int] = {}
     seen: set[str] = set()
     tries = 0
-    while tries < count or (until - seen and tries < 6 * count):
+    while tries < count or (until - seen and tries < TRIES_EACH * len(until)):
         if tries >= count:
             # Two clients that take turns at a round robin would each meet the same backend again and again.
             await asyncio.sleep(random.uniform(0, 0.05))
