@@ -142,16 +142,14 @@ def _without_loops(records: list[Record], problems: list[ObjectError]) -> list[R
     lost = {}
     for owner in aliases:
         seen = [owner]
-        while seen[-1] in aliases and aliases[seen[-1]] not in seen:
+        # No further than matters: whoever may create Services could make a chain of thousands.
+        while seen[-1] in aliases and aliases[seen[-1]] not in seen and len(seen) <= MAX_ALIASES + 1:
             seen.append(aliases[seen[-1]])
-        if seen[-1] in aliases:
+        if len(seen) > MAX_ALIASES + 1:
+            lost[owner] = f"its externalName leads over more than the {MAX_ALIASES} aliases that a server follows"
+        elif seen[-1] in aliases:
             lost[owner] = "its externalName leads into a loop: " + " -> ".join(
                 [*seen[:4], *(["..."] if len(seen) > 4 else []), aliases[seen[-1]]]
-            )
-        elif len(seen) - 1 > MAX_ALIASES:
-            lost[owner] = (
-                f"its externalName leads over {len(seen) - 1} aliases, more than the {MAX_ALIASES} that a server "
-                "follows"
             )
     for owner in sorted(lost):
         name, namespace = owner.split(".")[:2]
