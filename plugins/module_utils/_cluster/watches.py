@@ -86,6 +86,8 @@ def watch(
     lists = wanted_lists(namespaces, pods)
     if {name for name, _resource, _namespace in lists} != set(versions):
         return None
+    if not all(versions[name] or resource.optional for name, resource, _namespace in lists):
+        return None  # a proxy left them out: of such a list nobody could tell what happened since
     streams = {name: _Stream(resource, versions[name]) for name, resource, _namespace in lists}
     # An API that is not served has no version, and nothing that could happen.
     running = {name for name in streams if versions[name]}

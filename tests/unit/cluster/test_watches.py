@@ -86,6 +86,21 @@ def test_nothing_happened(cluster: Cluster) -> None:
     assert cluster.versions()["services"] == "100"
 
 
+def test_a_server_that_gives_its_lists_no_version_is_read_each_time(cluster: Cluster) -> None:
+    def without_versions(handler: Handler, path: str, query: dict[str, str]) -> None:
+        whole = handler.answer
+        handler.answer = lambda data, **more: whole(data.replace(b'"resourceVersion": "100"', b""), **more)  # type: ignore[method-assign]
+        cluster.api.list_objects(handler, path, query)
+
+    cluster.api.play = without_versions
+    cluster.dest.unlink()
+    cluster.refresh()
+    assert not any(cluster.versions().values())
+    cluster.api.objects.append(malformed.service("new"))
+    result = cluster.refresh()
+    assert (result["read_by"], result["services"]["added"]["names"]) == ("list", ["shop/new"])
+
+
 def quiet_events(cluster: Cluster) -> dict[str, tuple[str, dict[str, Any]]]:
     """What happens and leaves the snapshot as it is."""
     node = cluster.object("Node", "node-a")
