@@ -377,6 +377,25 @@ def test_one_refused_object_stops_only_its_own_service(plane: ControlPlane) -> N
     assert run(client, PassOptions())["services"]["names"] == ["shop/a"]
 
 
+def test_a_full_quota_stops_no_other_namespace(plane: ControlPlane) -> None:
+    api = plane.api
+    api.create_all([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "full"}}, node()])
+    api.create_all([plain_service("a", namespace="full"), plain_service("web"), plain_pod(1)])
+    quotas, hard = "/api/v1/namespaces/full/resourcequotas", {"count/endpointslices.discovery.k8s.io": "0"}
+    made = api.call("POST", quotas, {"metadata": {"name": "none"}, "spec": {"hard": hard}})
+    # Nobody runs here who would count.
+    api.call("PUT", f"{quotas}/none/status", {**made, "status": {"hard": hard, "used": hard}})
+    try:
+        with pytest.raises(
+            ClusterError, match=r"1 writes were done, 1 were not.*EndpointSlice full/a-.*exceeded quota"
+        ):
+            run(client_of(plane), PassOptions(workers=1))
+        assert published(api) == {"10.20.0.2": 1}
+    finally:
+        api.call("DELETE", f"{quotas}/none")
+        api.delete("Service", "full", "a")
+
+
 def test_a_namespace_that_is_being_deleted_stops_no_other(plane: ControlPlane) -> None:
     api = plane.api
     ending = path_of("Namespace", "", "ending")

@@ -23,9 +23,11 @@ from .resources import ENDPOINTS as ENDPOINTS_RESOURCE
 
 NOT_FOUND = 404
 CONFLICT = 409
-# What every further write would be told as well.
+# What every further write would be told as well, as a rule.
 _HOPELESS = (401, 403)
 _NAMESPACE_ENDS = "NamespaceTerminating"
+# So speak quotas, webhooks and policies, whose 403 is meant for one object and is no missing right.
+_ABOUT_ONE_OBJECT = ("exceeded quota", "denied the request", "denied request")
 
 _RESOURCES = {SLICE: ENDPOINT_SLICES, ENDPOINTS: ENDPOINTS_RESOURCE}
 
@@ -46,6 +48,14 @@ class Failure(NamedTuple):
     def passing(self) -> bool:
         """Whether the same may succeed later, or has succeeded without our knowing."""
         return self.error.status == 0 or self.error.status >= 500
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether every further write would be told the same."""
+        said = str(self.error)
+        return self.error.status == 0 or (
+            self.error.status in _HOPELESS and not any(words in said for words in _ABOUT_ONE_OBJECT)
+        )
 
     @property
     def text(self) -> str:
@@ -102,9 +112,10 @@ class _Writer:
                 if _NAMESPACE_ENDS in error.causes:
                     # Nobody may create anything there any more, and what is there goes without us.
                     return
+                failure = Failure(change, error)
                 with self._lock:
-                    self._outcome.failures.append(Failure(change, error))
-                if error.status in _HOPELESS or error.status == 0:
+                    self._outcome.failures.append(failure)
+                if failure.hopeless:
                     self._stop.set()
                 return
             with self._lock:

@@ -114,6 +114,22 @@ def test_one_refused_object_does_not_stop_the_others() -> None:
     assert [name[0] for _method, name in server.writes] == ["a", "c"]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        'endpointslices.discovery.k8s.io "a-1" is forbidden: exceeded quota: few, requested: 1, used: 0, limited: 0',
+        'admission webhook "validate.example" denied the request: no',
+        "endpointslices.discovery.k8s.io \"a-1\": ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no",
+    ],
+)
+def test_what_admission_forbids_one_object_does_not_stop_the_others(said: str) -> None:
+    server = three_services()
+    server.refuse = lambda _method, _path, body: answer(403, said) if body["metadata"]["name"][0] == "a" else None
+    with pytest.raises(ClusterError, match=r"2 writes were done, 1 were not.*create EndpointSlice shop/a-"):
+        run(server)
+    assert [name[0] for _method, name in server.writes] == ["b", "c"]
+
+
 def test_a_namespace_that_is_being_deleted_stops_nobody_else() -> None:
     server = three_services()
     said = {
