@@ -39,7 +39,7 @@ _TAG = "tag:yaml.org,2002:"
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))
 _BOOLEANS = {
     word: value
-    for words, value in ((("true", "yes", "on"), True), (("false", "no", "off"), False))
+    for words, value in ((("true", "yes", "y", "on"), True), (("false", "no", "n", "off"), False))
     for base in words
     for word in (base, base.capitalize(), base.upper())
 }

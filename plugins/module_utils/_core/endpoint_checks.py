@@ -41,8 +41,9 @@ def _number(value: object, what: str) -> None:
 
 
 def check_service(item: Mapping[str, Any]) -> None:
-    """The selector, the ports and the families of a Service."""
+    """The selector, the ports and the families of a Service, and whether it publishes everything."""
     spec = values.mapping(item.get("spec"), "spec")
+    values.flag(spec.get("publishNotReadyAddresses"), "publishNotReadyAddresses", False)
     for label, value in values.mapping(spec.get("selector"), "selector").items():
         if not isinstance(value, str):
             raise Broken(f"selector {values.shown(label)} must be a string, not {values.shown(value)}")

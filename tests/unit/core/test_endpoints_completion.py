@@ -125,6 +125,12 @@ def test_whatever_stands_in_a_field_of_one_object_the_others_go_on(kind: str, wr
         ("Service", ("ports", 0, "name"), 80, "Service shop/web: name must be a string, not 80"),
         ("Service", ("selector", "app"), 1, "Service shop/web: selector 'app' must be a string, not 1"),
         ("Service", ("ports", 1, "targetPort"), 99999, "Service shop/web: targetPort 99999 is not in 1 to 65535"),
+        (
+            "Service",
+            ("publishNotReadyAddresses",),
+            "false",
+            "Service shop/web: publishNotReadyAddresses must be true or false, not 'false'",
+        ),
         ("Pod", ("hostname",), "Bad_Name", "Pod shop/web-2: hostname 'Bad_Name' is not a DNS label"),
         ("Pod", ("containers", 0, "ports"), [None], "Pod shop/web-2: ports has an empty entry"),
     ],
