@@ -82,7 +82,8 @@ def _probe(entry: Mapping[str, Any], member: Member, offered: Sequence[Mapping[s
     if kind == "none":
         return Probe(kind, member.address, 0)
     tcp = [port["port"] for port in offered if port["protocol"] == "TCP"]
-    number = entry.get("probe_port") or (tcp[0] if tcp else None)
+    # Checked, because the system would take a number that is too big for another port.
+    number = _number(entry["probe_port"]) if entry.get("probe_port") is not None else tcp[0] if tcp else None
     if number is None:
         return None
     return Probe(kind, member.address, number, entry.get("probe_path") or "/", float(entry.get("probe_timeout") or 2))

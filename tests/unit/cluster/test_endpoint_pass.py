@@ -250,6 +250,13 @@ def test_hosts_that_cannot_be_endpoints(host: dict[str, Any], message: str) -> N
     assert server.writes == []
 
 
+def test_a_port_to_ask_that_is_none_is_refused() -> None:
+    # The system would ask port 80.
+    entry = {"service": "db", "namespace": "shop", "probe_port": 65616, "hosts": [{"address": "198.18.0.1"}]}
+    with pytest.raises(OptionError, match="65616 is no port"):
+        run(Server(service("db", selector=None)), ONE_WORKER._replace(inventory=[entry]))
+
+
 def test_a_service_that_cannot_have_hosts_is_a_warning() -> None:
     server = Server(service("web"), node())
     entries = [{"service": name, "namespace": "shop", "probe": "none", "hosts": []} for name in ("web", "none")]
