@@ -67,7 +67,7 @@ options:
     default: 53
   upstreams:
     description:
-      - DNS servers for all other names, as address, V(address:port) or V([address]:port).
+      - At most 15 DNS servers for all other names, as address, V(address:port) or V([address]:port).
       - They are written into the Corefile, and not the path of a file that may name this CoreDNS one day. A server that
         would ask this one back is an error.
       - Without any, the ones that the node's own resolver uses are taken. If it has none, only names of the cluster are

@@ -31,6 +31,8 @@ _WORD = re.compile(r"[A-Za-z0-9_./:%@+\[\]~=,-]+\Z")
 _CACHE_ENTRIES = "9984"
 _NEGATIVE_CACHE_SECONDS = 5
 _LONGEST_SECONDS = 86400
+# With more CoreDNS does not start.
+_MOST_UPSTREAMS = 15
 
 
 class Directive(NamedTuple):
@@ -126,6 +128,10 @@ def forwarders(upstreams: Iterable[object], listen_addresses: Iterable[str], por
         )
         if text not in checked:
             checked.append(text)
+    if len(checked) > _MOST_UPSTREAMS:
+        raise OptionError(
+            f"The option upstreams has {len(checked)} servers, and CoreDNS takes {_MOST_UPSTREAMS} at most."
+        )
     return tuple(checked)
 
 

@@ -140,6 +140,13 @@ def test_upstreams_are_written_in_one_form() -> None:
     )
 
 
+def test_more_upstreams_than_coredns_takes_are_refused() -> None:
+    many = [f"198.18.0.{number}" for number in range(1, 17)]
+    assert len(corefile.forwarders([*many[:15], "198.18.0.1"], [], 53)) == 15
+    with pytest.raises(OptionError, match="16 servers"):
+        corefile.forwarders(many, [], 53)
+
+
 @pytest.mark.parametrize(
     "upstream", ["169.254.20.10", "169.254.20.10:53", "127.0.0.53", "127.0.0.1:53", "::1", "[::1]:53", "0.0.0.0"]
 )
