@@ -18,8 +18,9 @@ import os
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from .._core import dns_resolv_conf
+from .._core import dns_resolv_conf, values
 from .._core.errors import NoAnswer, PreflightError, ServicenetError
+from .._core.values import Broken
 from . import dns_client, files
 from .runner import Runner, checked
 
@@ -96,14 +97,19 @@ def upstreams(state_dir: str, own: Iterable[str], root: str = "/") -> list[str]:
     texts = [_read(os.path.join(root, path)) for path in (RESOLVED_UPSTREAMS, MANAGER_UPSTREAMS, RESOLV_CONF)]
     texts.append("\n".join(f"nameserver {server}" for server in record.get("upstreams", [])))
     for text in texts:
-        found = [
-            server
-            for server in dns_resolv_conf.nameservers(text)
-            if server not in own and not server.startswith("127.") and server != "::1" and "%" not in server
-        ]
+        found = [server for server in dns_resolv_conf.nameservers(text) if _is_another(server, own)]
         if found:
             return found
     return []
+
+
+def _is_another(server: str, own: Iterable[str]) -> bool:
+    """Is it an address, and neither one of ours nor one that means this node?"""
+    try:
+        address = values.address(server)
+    except Broken:
+        return False
+    return address not in own and not address.startswith("127.") and address not in ("::1", "0.0.0.0", "::")
 
 
 # --------------------------------------------------------------------------------------------------------- switching

@@ -274,6 +274,12 @@ def test_a_node_that_asks_nobody_has_no_upstreams(root: Path) -> None:
     assert resolver.upstreams(str(root / "state"), (OURS,), str(root)) == []
 
 
+def test_what_a_server_would_not_be_asked_at_is_no_upstream(root: Path) -> None:
+    text = "".join(f"nameserver {server}\n" for server in ("0.0.0.0", "x", "fd00::53", "FD00:0::53"))
+    (root / "etc/resolv.conf").write_text(text)
+    assert resolver.upstreams(str(root / "state"), ("fd00::53",), str(root)) == []
+
+
 def test_another_port_is_refused_where_none_can_be_named(root: Path) -> None:
     with pytest.raises(PreflightError, match="port 53"):
         resolver.present(request(root, port=5353), FakeRunner({}))
