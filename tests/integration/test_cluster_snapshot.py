@@ -287,6 +287,22 @@ def test_a_real_server_tells_what_happened_since(filled: ControlPlane, dest: Pat
     assert after["resource_versions"]["services"] != first["resource_versions"]["services"]
 
 
+def test_a_server_that_was_set_back_is_read_anew(filled: ControlPlane, dest: Path) -> None:
+    """What a backup of etcd does: the versions that were noted are still to come."""
+    wanted = options(filled, dest)
+    refresh(wanted)
+    note = Path(f"{dest}.source.json")
+    told = json.loads(note.read_text())
+    later = {name: str(int(version) + 1000) for name, version in told["resource_versions"].items()}
+    note.write_text(json.dumps({**told, "resource_versions": later}))
+    filled.api.create(malformed.service("since", "default", 4000))
+    try:
+        found = refresh(wanted)
+        assert (found["read_by"], found["services"]["added"]["names"]) == ("list", ["default/since"])
+    finally:
+        filled.api.delete("Service", "default", "since")
+
+
 # -------------------------------------------------------------------------------------------------------- the role
 
 SITE = """

@@ -82,6 +82,12 @@ def read_list(client: Client, resource: Resource, namespace: str, page_size: int
     raise ClusterError(f"The list of {resource.shown} lapsed again and again while it was read.", GONE)
 
 
+def version_now(client: Client, resource: Resource, namespace: str) -> str:
+    """The resource version that the whole list would stand for, by a list of one object; "" if there is none."""
+    page = client.request("list", resource, namespace, query={"limit": "1"})
+    return str(_list_metadata(page, client, resource).get("resourceVersion") or "")
+
+
 def _read_pages(client: Client, resource: Resource, namespace: str, page_size: int) -> Listed | None:
     """One try to read a list; None if its continue token has become too old."""
     pages: list[bytes] = []

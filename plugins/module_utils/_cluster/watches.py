@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .client import Client, ClusterError
-from .lists import wanted_lists
+from .lists import version_now, wanted_lists
 from .resources import Resource
 
 # How long nothing may come after the last of the answers.
@@ -80,7 +80,8 @@ def watch(
 ) -> Watched | None:
     """What happened since the lists of these versions were read.
 
-    :returns: None if the lists have to be read: a version is missing or too old (410), or a server can't be watched.
+    :returns: None if the lists have to be read: a version is missing, too old (410) or still to come, or a server
+        can't be watched.
     :raises ClusterError: the server can't be reached.
     """
     lists = wanted_lists(namespaces, pods)
@@ -88,6 +89,13 @@ def watch(
         return None
     if not all(versions[name] or resource.optional for name, resource, _namespace in lists):
         return None  # a proxy left them out: of such a list nobody could tell what happened since
+    try:
+        if _is_set_back(client, lists, versions):
+            return None
+    except ClusterError as wrong:
+        if wrong.unreachable:
+            raise
+        return None
     streams = {name: _Stream(resource, versions[name]) for name, resource, _namespace in lists}
     # An API that is not served has no version, and nothing that could happen.
     running = {name for name in streams if versions[name]}
@@ -117,6 +125,18 @@ def watch(
         [event for stream in streams.values() for event in stream.events],
         {name: stream.version for name, stream in streams.items()},
     )
+
+
+def _is_set_back(client: Client, lists: Sequence[tuple[str, Resource, str]], versions: Mapping[str, str]) -> bool:
+    """Is the latest of the versions still to come? So it is after a backup of the server's store was put back, and a
+    watch from there on says nothing of what happened meanwhile. Raises ``ClusterError``."""
+    known = [(int(versions[name]), place) for place, (name, _r, _n) in enumerate(lists) if versions[name].isdecimal()]
+    if not known:
+        return False
+    latest, place = max(known)
+    _name, resource, namespace = lists[place]
+    now = version_now(client, resource, namespace)
+    return not now.isdecimal() or int(now) < latest
 
 
 def _listen(

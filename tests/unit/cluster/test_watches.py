@@ -42,6 +42,7 @@ class Cluster:
     def happens(self, *events: tuple[str, dict[str, Any]]) -> None:
         """From now on a watch tells these events, with growing versions."""
         self.api.events = {"namespaces": [BOOKMARK]}
+        self.api.version = max(self.api.version, 199 + len(events))
         for version, (what, raw) in enumerate(events, 200):
             told = json.loads(json.dumps(raw))
             told["metadata"]["resourceVersion"] = str(version)
@@ -79,8 +80,10 @@ def test_nothing_happened(cluster: Cluster) -> None:
     result = cluster.refresh()
     assert (result["read_by"], result["changed"]) == ("watch", False)
     assert (cluster.dest.read_bytes(), cluster.dest.stat().st_ino) == before
-    assert all("watch=1" in path and "resourceVersion=100" in path for path, _headers in cluster.api.requests)
-    assert len(cluster.api.requests) == 6
+    asked, *watched = [path for path, _headers in cluster.api.requests]
+    assert asked.endswith("?limit=1")
+    assert all("watch=1" in path and "resourceVersion=100" in path for path in watched)
+    assert len(watched) == 6
     assert cluster.versions() == result["resource_versions"]
     assert cluster.versions()["namespaces"] == "150"
     assert cluster.versions()["services"] == "100"
@@ -88,8 +91,8 @@ def test_nothing_happened(cluster: Cluster) -> None:
 
 def test_a_server_that_gives_its_lists_no_version_is_read_each_time(cluster: Cluster) -> None:
     def without_versions(handler: Handler, path: str, query: dict[str, str]) -> None:
-        whole = handler.answer
-        handler.answer = lambda data, **more: whole(data.replace(b'"resourceVersion": "100"', b""), **more)  # type: ignore[method-assign]
+        whole, version = handler.answer, b'"resourceVersion": "%d"' % cluster.api.version
+        handler.answer = lambda data, **more: whole(data.replace(version, b""), **more)  # type: ignore[method-assign]
         cluster.api.list_objects(handler, path, query)
 
     cluster.api.play = without_versions
@@ -183,6 +186,13 @@ def test_an_error_in_the_stream_is_a_list(cluster: Cluster, events: list[dict[st
     cluster.api.events["endpointslices"] = events
     result = cluster.refresh()
     assert (result["read_by"], result["changed"]) == ("list", False)
+
+
+def test_a_server_that_was_set_back_is_read_anew(cluster: Cluster) -> None:
+    assert cluster.refresh()["read_by"] == "watch"
+    cluster.api.version = 140
+    assert cluster.refresh()["read_by"] == "list"
+    assert cluster.refresh()["read_by"] == "watch"
 
 
 @pytest.mark.parametrize("status", [403, 410, 500])
