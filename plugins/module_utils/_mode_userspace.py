@@ -46,7 +46,7 @@ class Ports:
         self._known: dict[str, int] | None = None
         # In the order in which they are given away, the next one last.
         self._free: list[int] | None = None
-        self._others: set[int] | None = None
+        self._sockets: list[listeners.Socket] | None = None
 
     def _load(self) -> dict[str, int]:
         value = files.read_json(self._path).value
@@ -59,17 +59,21 @@ class Ports:
                 used.add(port)
         if known and not self._nginx.live():
             # While nothing held them, as after a boot, somebody else may have come first.
-            known = {key: port for key, port in known.items() if port not in self._of_others()}
+            others = self._of_others()
+            known = {key: port for key, port in known.items() if port not in others}
         return known
 
+    def _in_use(self) -> list[listeners.Socket]:
+        """The sockets that have a port of the span; those that the kernel chose one for are as much in the way."""
+        if self._sockets is None:
+            self._sockets = listeners.with_ports(range(self._span[0], self._span[1] + 1))
+        return self._sockets
+
     def _of_others(self) -> set[int]:
-        """The ports of the span that somebody else waits on."""
-        if self._others is None:
-            span = range(self._span[0], self._span[1] + 1)
-            found = listeners.sockets({(protocol, port) for port in span for protocol in ("TCP", "UDP")})
-            mine = self._nginx.sockets() if found else set()
-            self._others = {one.port for one in found if one.inode not in mine}
-        return self._others
+        """The ports of the span that somebody else has."""
+        found = self._in_use()
+        mine = self._nginx.sockets() if found else set()
+        return {one.port for one in found if one.inode not in mine}
 
     def port_of(self, key: str) -> int:
         """Its port; a free one if it has none yet.
@@ -80,7 +84,7 @@ class Ports:
             self._known = self._load()
         if key not in self._known:
             if self._free is None:
-                busy = self._of_others() | reserved_ports.read() | set(self._known.values())
+                busy = {one.port for one in self._in_use()} | reserved_ports.read() | set(self._known.values())
                 self._free = [port for port in range(self._span[0], self._span[1] + 1) if port not in busy]
                 random.shuffle(self._free)
             if not self._free:

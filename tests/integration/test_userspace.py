@@ -133,6 +133,43 @@ def held(node: ServicesNode, numbers: list[int], how: str) -> Iterator[None]:
         assert other.poll() is None
 
 
+CONNECTED = """
+import socket, sys
+server = socket.create_server(("127.0.0.1", 5000), backlog=64)
+held, over = [], []
+for _port in range(int(sys.argv[1])):
+    # The kernel chooses the port: one connection stays, one is over.
+    for kept in (held, over):
+        kept.append(socket.create_connection(("127.0.0.1", 5000)))
+        held.append(server.accept()[0])
+    over[-1].close()
+    held[-1].close()
+    held.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    held[-1].connect(("127.0.0.1", 5000))
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_port_that_the_kernel_gave_to_a_connection_is_no_proxys(node: ServicesNode) -> None:
+    """Where the ephemeral range was made to begin low, as busy nodes have it. WEB has six backend sets, and six ports
+    are left."""
+    low, connections = 20000, 9
+    before = node.sh("sysctl -n net.ipv4.ip_local_port_range").split()
+    node.lab.in_node("sysctl", "-q", "-w", f"net.ipv4.ip_local_port_range={low} {low + 2 * connections - 1}")
+    command = ["ip", "netns", "exec", node.lab.node, sys.executable, "-c", CONNECTED, str(connections)]
+    try:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+            assert other.stdout
+            assert other.stdout.readline()
+            node.give(WEB)
+            node.run(userspace_ports=f"{low}-{low + 2 * connections + 5}")
+            assert set(ports(node).values()) == set(range(low + 2 * connections, low + 2 * connections + 6))
+            assert set(node.probe("pod", vip(10), count=16)) == BOTH
+    finally:
+        node.lab.in_node("sysctl", "-q", "-w", f"net.ipv4.ip_local_port_range={' '.join(before)}")
+
+
 def kill_nginx(node: ServicesNode) -> None:
     """All processes of the node's nginx, as in a boot."""
     for file in (node.run_dir / "userspace").glob("*.pid"):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
-from typing import Collection, Iterable, NamedTuple, Sequence
+from typing import Collection, Container, Iterable, NamedTuple, Sequence
 
 from .._core.errors import NetlinkError
 from .files import read_bytes
@@ -38,6 +38,7 @@ class _Kind(NamedTuple):
 
 # TCP's states in which two ends are there: all but TIME_WAIT, CLOSE and LISTEN, see tcp_states.h.
 CONNECTED = (1, 2, 3, 4, 5, 8, 9, 11)
+EVERY_STATE = range(1, 13)
 
 KINDS = (
     _Kind("TCP", "tcp", socket.AF_INET, socket.IPPROTO_TCP, 10),
@@ -63,6 +64,11 @@ def sockets(wanted: Collection[tuple[str, int]]) -> list[Socket]:
         if any(protocol == kind.protocol for protocol, _port in wanted):
             found += [one for one in _listed(kind, (kind.waiting,)) if (one.protocol, one.port) in wanted]
     return found
+
+
+def with_ports(wanted: Container[int]) -> list[Socket]:
+    """All sockets that have one of these ports. Nobody can wait where one is connected, or was until a minute ago."""
+    return [one for kind in KINDS for one in _listed(kind, EVERY_STATE) if one.port in wanted]
 
 
 def connections() -> set[int]:

@@ -48,3 +48,7 @@ def test_only_sockets_that_wait_on_a_wanted_port_are_listed() -> None:
 
 def test_connections_are_sockets_with_another_end() -> None:
     assert listeners.connections() == {112}
+
+
+def test_a_connection_has_its_port_as_well() -> None:
+    assert [one.inode for one in listeners.with_ports(range(0x7581, 0x7583))] == [112, 115]
