@@ -22,8 +22,8 @@ from ._core.passes import Changes, Program
 from ._core.settings import Settings
 from ._core.text_iptables import Change
 from ._mode import ModeDefaults, Step
-from ._node.iptables_tool import IptablesTool, detect
-from ._node.legacy_tables import LEGACY, loaded_tables
+from ._node.iptables_tool import PACKAGE_HINT, IptablesTool, detect_or_expect
+from ._node.legacy_tables import LEGACY, PREFIXES, loaded_tables
 from ._node.runner import MissingToolError, Runner
 
 _LINE = re.compile(r"line:? (\d+)")
@@ -52,16 +52,16 @@ class IptablesMode(ModeDefaults):
         self.tools = {family: IptablesTool(run, family, variant) for family in settings.view.families}
 
     def token(self) -> str:
-        """The generation of nftables, which iptables-nft moves."""
-        return _watch_iptables.token(self.variant)
+        """The generation of nftables, which iptables-nft moves. It does not show that the tool is gone."""
+        return _watch_iptables.token(self.variant) if any(t.available() for t in self.tools.values()) else ""
 
     def read(self) -> Program:
         """Our chains, and our jumps in the built-in ones."""
         program: Program = {}
         for family, tool in self.tools.items():
             if not tool.available():
-                if family == 4:
-                    raise MissingToolError(f"iptables-{self.variant}", "Install the package iptables.")
+                if family == min(self.tools):
+                    raise MissingToolError(f"{PREFIXES[family]}-{self.variant}", PACKAGE_HINT)
                 continue
             for table, chains in tool.save(iptables.TABLES).items():
                 for chain, rules in chains.items():
@@ -160,8 +160,8 @@ def make_mode(params: dict[str, Any]) -> Callable[[Settings, Runner], IptablesMo
     """From a module's options: a function that makes the mode."""
 
     def make(settings: Settings, run: Runner) -> IptablesMode:
-        wanted = "" if params["variant"] == "auto" else params["variant"]
-        found = detect(run, settings.view.families, wanted, leaving=params.get("state") == "absent")
+        leaving = params.get("state") == "absent"
+        found = detect_or_expect(run, settings.view.families, params["variant"], leaving)
         return IptablesMode(settings, run, found.variant, found.leftover)
 
     return make

@@ -34,7 +34,7 @@ from ._core.text_iptables import Change
 from ._mode import ModeDefaults, Step
 from ._node import ipvs_preflight, service_addresses
 from ._node.ipset_tool import IpsetTool
-from ._node.iptables_tool import IptablesTool, detect
+from ._node.iptables_tool import IptablesTool, detect_or_expect
 from ._node.ipvs import Ipvs, OperationError
 from ._node.ipvs_drain_state import DrainState, now
 from ._node.ipvs_retire import carry_out
@@ -51,7 +51,7 @@ class IpvsMode(ModeDefaults):
     """Implements ``_mode.Mode``.
 
     :param drain: how long connections may go on where their endpoint is gone, and where that is remembered.
-    :param wanted: the variant of iptables, "" to take that of the host.
+    :param wanted: the variant of iptables, "auto" to take that of the host.
     :param leaving: the rules are to go.
     """
 
@@ -68,7 +68,7 @@ class IpvsMode(ModeDefaults):
         run: Runner,
         options: IpvsOptions,
         drain: tuple[int, DrainState],
-        wanted: str = "",
+        wanted: str = "auto",
         leaving: bool = False,
     ) -> None:
         self.settings = settings
@@ -94,7 +94,7 @@ class IpvsMode(ModeDefaults):
         """The variant of iptables, found when it is first needed: a node without anything of this mode needs none."""
         if not self._variant:
             families = self.settings.view.families
-            self._variant = detect(self._run, families, self._wanted, leaving=self._leaving).variant
+            self._variant = detect_or_expect(self._run, families, self._wanted, self._leaving).variant
         return self._variant
 
     def judge(self, rules: Sequence[PortRules], full: bool, load: bool) -> tuple[list[str], list[str]]:
@@ -342,7 +342,6 @@ def make_mode(params: dict[str, Any]) -> Callable[[Settings, Runner], IpvsMode]:
     def make(settings: Settings, run: Runner) -> IpvsMode:
         state = DrainState(os.path.join(params["state_dir"], "ipvs_drain.json"))
         drain = params["ipvs_drain_seconds"], state
-        wanted = "" if params["variant"] == "auto" else params["variant"]
-        return IpvsMode(settings, run, options, drain, wanted, params.get("state") == "absent")
+        return IpvsMode(settings, run, options, drain, params["variant"], params.get("state") == "absent")
 
     return make

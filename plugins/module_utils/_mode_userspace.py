@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ._core import nftables_live, text_nginx
@@ -20,13 +20,14 @@ from ._core.errors import OptionError, ServicenetError, ToolError
 from ._core.live import LiveFrontend
 from ._core.passes import Changes, Program
 from ._core.settings import Settings
+from ._core.table import PortRules
 from ._core.text_nginx import HEAD, LIVE, PROXY, RESERVED, Build, ProxyOptions
 from ._core.userspace import UserspaceCompiler
 from ._mode import ModeDefaults, Step
 from ._mode_nftables import NftablesMode
 from ._node import files, listeners, reserved_ports
 from ._node.nginx import Nginx
-from ._node.runner import Runner
+from ._node.runner import MissingToolError, Runner
 
 PROXIES = "nginx (proxies)"
 # Of its own accord.
@@ -121,6 +122,7 @@ class UserspaceMode(ModeDefaults):
         self.compiler = UserspaceCompiler(settings, options, ports.port_of)
         self.rules = NftablesMode(settings, run, self.compiler)
         self._build: Build | None = None
+        self._missing: MissingToolError | None = None
         # The file as a plan goes by it, from its first look on: another run may remove it meanwhile.
         self._seen: str | None = None
         missing = [f for f in settings.view.families if not any((":" in a) == (f == 6) for a in settings.view.node_ips)]
@@ -204,8 +206,19 @@ class UserspaceMode(ModeDefaults):
 
     def _built(self) -> Build:
         if self._build is None:
-            self._build = self.nginx.build()
+            try:
+                self._build = self.nginx.build()
+            except MissingToolError as error:
+                self._build, self._missing = Build(), error
         return self._build
+
+    def judge(self, _rules: Sequence[PortRules], _full: bool, load: bool) -> tuple[list[str], list[str]]:
+        """Whether nginx is there, if proxies need it; in check mode the run may be about to install it."""
+        if self._missing is None:
+            return [], []
+        if load:
+            raise self._missing
+        return [], [str(self._missing)]
 
     def steps(self, changes: Changes) -> list[Step]:
         """Proxies that are new, and old ones still; the rules; then the proxies that nothing leads to go."""
@@ -226,7 +239,7 @@ class UserspaceMode(ModeDefaults):
         """nginx -t or nft --check."""
         if step.where != PROXIES:
             self.rules.test(step)
-        elif step.text and self.nginx.available():
+        elif step.text and self.nginx.available() and self._missing is None:
             self.nginx.test(step.text)
 
     def apply(self, step: Step, undo: bool = False) -> None:

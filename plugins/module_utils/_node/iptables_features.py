@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Sequence
 
 from .._core.errors import ToolError
+from .addresses import has_ipv6
 from .iptables_tool import IptablesTool
 from .runner import MissingToolError, Runner, Which, which
 
@@ -50,7 +51,7 @@ def probe(
     for family in families:
         tool = IptablesTool(run, family, variant, find)
         try:
-            if family == 6 and not tool.available():
+            if family == 6 and not has_ipv6():
                 continue
             missing += [f"{name} for IPv{family}" for name in lacking(tool, features)]
         except MissingToolError as error:

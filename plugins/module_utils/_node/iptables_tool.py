@@ -293,6 +293,18 @@ def detect(
     return Detection(other, "only this variant holds rules of other programs", usual if usual_ours else "")
 
 
+def detect_or_expect(run: Runner, families: Sequence[int], option: str, leaving: bool) -> Detection:
+    """As ``detect``, by a module's option ``variant``. A node that rules are to come to may have no iptables yet: then
+    the variant that it is about to get, and who reads or writes rules is told that it is missing."""
+    wanted = "" if option == "auto" else option
+    try:
+        return detect(run, families, wanted, leaving=leaving)
+    except MissingToolError:
+        if leaving:
+            raise
+        return Detection(wanted or NFT, "it is not installed", "")
+
+
 def _totals(run: Runner, families: Sequence[int], variant: str, find: Which) -> tuple[int, bool]:
     counts = [_census(run, family, variant, find) for family in families]
     return sum(foreign for foreign, _ours in counts), any(ours for _foreign, ours in counts)

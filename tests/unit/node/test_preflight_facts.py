@@ -9,7 +9,11 @@ from __future__ import annotations
 import pytest
 from unit.node.fakes import Answer, FakeRunner, found_in
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node import others, preflight_facts
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node import (
+    iptables_features,
+    others,
+    preflight_facts,
+)
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.iptables_features import FEATURES, probe
 
 TOOLS = ["iptables-nft", "iptables-nft-save", "iptables-nft-restore"]
@@ -57,6 +61,13 @@ def test_a_missing_tool_is_a_sentence_of_its_own() -> None:
     missing, errors, tool = probe(PickyRunner(""), (4,), "nft", ["xt_mark"], found_in())
     assert (missing, errors) == ([], [])
     assert tool.startswith("iptables-nft is not installed")
+
+
+def test_a_kernel_with_ipv6_needs_the_tool_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(iptables_features, "has_ipv6", lambda: True)
+    assert probe(PickyRunner(""), (4, 6), "nft", ["xt_mark"], found_in(*TOOLS))[2].startswith("ip6tables-nft is not")
+    monkeypatch.setattr(iptables_features, "has_ipv6", lambda: False)
+    assert probe(PickyRunner(""), (4, 6), "nft", ["xt_mark"], found_in(*TOOLS)) == ([], [], "")
 
 
 def test_a_kube_proxy_of_iptables_legacy_is_recognised_by_its_chain(monkeypatch: pytest.MonkeyPatch) -> None:
