@@ -26,6 +26,7 @@ from ._node.iptables_tool import PACKAGE_HINT, IptablesTool, detect_or_expect
 from ._node.legacy_tables import LEGACY, PREFIXES, loaded_tables
 from ._node.runner import MissingToolError, Runner
 
+FAMILIES = (4, 6)
 _LINE = re.compile(r"line:? (\d+)")
 _TARGET = re.compile(r" -[jg] (SERVICENET\S*)$", re.MULTILINE)
 
@@ -49,18 +50,20 @@ class IptablesMode(ModeDefaults):
         self.warnings = []
         if leftover:
             self.warnings.append(_watch_iptables.leftover(leftover))
-        self.tools = {family: IptablesTool(run, family, variant) for family in settings.view.families}
+        # Both: a family that is served no more may have rules of before.
+        self.tools = {family: IptablesTool(run, family, variant) for family in FAMILIES}
+        self._needed = self.tools[settings.view.families[0]]
 
     def token(self) -> str:
         """The generation of nftables, which iptables-nft moves. It does not show that the tool is gone."""
-        return _watch_iptables.token(self.variant) if any(t.available() for t in self.tools.values()) else ""
+        return _watch_iptables.token(self.variant) if self._needed.available() else ""
 
     def read(self) -> Program:
         """Our chains, and our jumps in the built-in ones."""
         program: Program = {}
         for family, tool in self.tools.items():
             if not tool.available():
-                if family == min(self.tools):
+                if tool is self._needed:
                     raise MissingToolError(f"{PREFIXES[family]}-{self.variant}", PACKAGE_HINT)
                 continue
             for table, chains in tool.save(iptables.TABLES).items():

@@ -297,6 +297,20 @@ def test_absent_needs_no_state(node: ServicesNode) -> None:
     assert not node.run(state="absent")["changed"]
 
 
+@pytest.mark.parametrize(("family", "other"), [("ipv4", 6), ("ipv6", 4)])
+def test_a_family_that_is_served_no_more_leaves_nothing(node: ServicesNode, family: str, other: int) -> None:
+    node.give(*ALL)
+    node.run()
+    assert vip(11, other) in node.rules()
+    assert node.run(ip_families=[family])["changed"]
+    assert vip(11, other) not in node.rules()
+    assert set(node.probe("ext", vip(11, 10 - other))) == {"pod-a2:9090"}
+    assert not node.run(ip_families=[family])["changed"]
+    node.run()
+    assert node.run(ip_families=[family], state="absent")["changed"]
+    assert "servicenet" not in node.rules().lower()
+
+
 def test_absent_on_a_node_never_touched(node: ServicesNode) -> None:
     before = node.rules(), node.sysctls()
     assert not node.run(state="absent")["changed"]
