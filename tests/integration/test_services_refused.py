@@ -106,6 +106,20 @@ def test_a_full_disk_changes_nothing_and_says_so(node: ServicesNode) -> None:
         assert not node.run()["changed"]
 
 
+def test_where_nothing_can_be_written_a_run_that_finds_nothing_to_do_ends_well(node: ServicesNode) -> None:
+    with small_disk(node):
+        node.give(*OLD)
+        node.run()
+        remount = ["nsenter", "--mount", "--target", str(node.server.pid), "mount", "-o"]
+        subprocess.run([*remount, "remount,ro", str(node.state_dir)], check=True)
+        assert not node.run()["changed"]
+        node.give(*NEW)
+        assert "Read-only file system" in node.fail()
+        assert_holds(node, 0)
+        subprocess.run([*remount, "remount,rw", str(node.state_dir)], check=True)
+        assert node.run()["changed"]
+
+
 # ---- two at once
 
 

@@ -10,6 +10,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -117,6 +118,8 @@ def remove(path: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
+        if error.errno == errno.EROFS and not os.path.lexists(path):
+            return False  # a file system that is read-only refuses before it looks
         raise ServicenetError(f"{path} can't be removed: {error.strerror}.") from error
     return True
 
