@@ -344,17 +344,25 @@ def _commit(mode: Mode, steps: list[Step], table: ServiceTable) -> None:
         try:
             mode.apply(step)
         except ToolError as error:
-            for done in reversed(steps[:index]):
-                mode.apply(done, undo=True)
-            raise _blamed(mode, step, error, table) from error
+            raise _blamed(mode, step, error, table, _taken_back(mode, steps[:index])) from error
 
 
-def _blamed(mode: Mode, step: Step, error: ToolError, table: ServiceTable) -> ServicenetError:
+def _taken_back(mode: Mode, steps: list[Step]) -> str:
+    """Takes steps back, and says how the node is left."""
+    try:
+        for step in reversed(steps):
+            mode.apply(step, undo=True)
+    except ToolError as error:
+        return f"what was changed before it can't be taken back ({error}); the next run puts it right"
+    return "nothing was changed"
+
+
+def _blamed(mode: Mode, step: Step, error: ToolError, table: ServiceTable, left: str) -> ServicenetError:
     line = mode.culprit(error, step)
     owner = describing.owner(line, table.rules, mode.compiler) if line else ""
     whose = f"a rule of Service {owner}" if owner else "the rules"
     what = f" ({line.splitlines()[0]})" if line else ""
-    return ServicenetError(f"{step.where} refused {whose}{what}, and nothing was changed: {error}")
+    return ServicenetError(f"{step.where} refused {whose}{what}, and {left}: {error}")
 
 
 def _forget_flows(before: ServiceTable, after: ServiceTable) -> list[str]:

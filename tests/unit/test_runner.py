@@ -73,6 +73,8 @@ class Node:
         self.flows: list[Flow] = []
         self.installed = True
         self.fails_at = self.killed_before = self.killed_after = 0
+        # Nothing can be taken back.
+        self.keeps = False
         self.report = Report((), (), ())
 
     def give(self, **services: list[str]) -> None:
@@ -178,6 +180,8 @@ class DictMode(ModeDefaults):
         number = len(node.commits) + 1
         if not undo and number == node.fails_at:
             raise ToolError(["dict"], 1, "no memory")
+        if undo and node.keeps:
+            raise ToolError(["dict"], 4, "locked")
         if number == node.killed_before:
             raise Killed
         name, content = json.loads(step.undo if undo else step.text)
@@ -354,6 +358,21 @@ def test_what_was_committed_before_a_refusal_is_taken_back(node: Node) -> None:
         node.run()
     assert node.kernel == wanted(**OLD)
     node.fails_at = 0
+    assert node.run().changed
+    assert node.kernel == wanted(**NEW)
+
+
+def test_what_cannot_be_taken_back_hides_no_refusal(node: Node) -> None:
+    node.give(**OLD)
+    node.run()
+    node.give(**NEW)
+    node.fails_at, node.keeps = 2, True
+    with pytest.raises(ServicenetError) as told:
+        node.run()
+    for part in ("a rule of Service shop/www:dns ", "no memory", "can't be taken back", "locked"):
+        assert part in str(told.value)
+    assert "nothing was changed" not in str(told.value)
+    node.fails_at, node.keeps = 0, False
     assert node.run().changed
     assert node.kernel == wanted(**NEW)
 
