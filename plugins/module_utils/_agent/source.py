@@ -21,7 +21,7 @@ from .._core.snapshot import Snapshot
 from .._core.snapshot_build import build_snapshot
 from .._node import files
 from .config import Config
-from .transport import HttpTransport
+from .transport import HttpTransport, shown
 
 _UNREACHABLE = (0, 408, 429)
 # Longer than that no answer to a request that asks for nothing takes.
@@ -52,18 +52,13 @@ def reach(config: Config) -> None:
             "GET", "", {}, {}, None
         )
     except ConnectionFailedError as failed:
-        raise UnreachableError(f"{_shown(_place(config))} {failed}.") from None
+        raise UnreachableError(f"{shown(_place(config))} {failed}.") from None
     if answer.status >= 500:
-        raise UnreachableError(f"{_shown(_place(config))} answers {answer.status}.")
+        raise UnreachableError(f"{shown(_place(config))} answers {answer.status}.")
 
 
 def _place(config: Config) -> str:
     return config.server if config.source == "cluster" else config.url
-
-
-def _shown(url: str) -> str:
-    """A URL for everybody: a query may be a signature."""
-    return url.partition("?")[0]
 
 
 def _from_cluster(config: Config) -> Fetched:
@@ -94,7 +89,7 @@ def _from_url(config: Config, etag: str) -> Fetched:
     if config.checksum_url:
         said = _get(config, config.checksum_url, {}).data.split()
         if not said or said[0].decode("ascii", "replace").lower() != hashlib.sha256(answer.data).hexdigest():
-            places = _shown(config.url), _shown(config.checksum_url)
+            places = shown(config.url), shown(config.checksum_url)
             raise SnapshotError(f"What {places[0]} gave does not match {places[1]}: it is refused.")
     return Fetched(snapshot.load(answer.data), [], answer.headers.get("etag", ""))
 
@@ -103,9 +98,9 @@ def _get(config: Config, url: str, headers: dict[str, str]) -> Answer:
     try:
         answer = HttpTransport(url, "", config.ca_cert, config.timeout)("GET", "", {}, headers, None)
     except ConnectionFailedError as failed:
-        raise UnreachableError(f"{_shown(url)} {failed}.") from None
+        raise UnreachableError(f"{shown(url)} {failed}.") from None
     if answer.status >= 500 or answer.status in _UNREACHABLE:
-        raise UnreachableError(f"{_shown(url)} answers {answer.status}.")
+        raise UnreachableError(f"{shown(url)} answers {answer.status}.")
     if answer.status not in (200, 304):
-        raise SnapshotError(f"{_shown(url)} answers {answer.status}, and not with a snapshot.")
+        raise SnapshotError(f"{shown(url)} answers {answer.status}, and not with a snapshot.")
     return answer

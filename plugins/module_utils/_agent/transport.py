@@ -10,13 +10,19 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import ssl
 from typing import Mapping
 from urllib.parse import SplitResult, urlencode, urlsplit
 
-from .._cluster.client import Answer, ConnectionFailedError
+from .._cluster.client import Answer, ConnectionFailedError, header_value
 from .._core.errors import OptionError
+
+
+def shown(url: str) -> str:
+    """A URL for everybody: a query may be a signature, and before the host may stand a password."""
+    return re.sub("//[^/]*@", "//", url.partition("?")[0])
 
 
 class HttpTransport:
@@ -29,16 +35,23 @@ class HttpTransport:
     """
 
     def __init__(self, server: str, token: str = "", ca_cert: str = "", seconds: float = 30) -> None:
-        self._url: SplitResult = urlsplit(server)
+        server = server.strip()
+        # The standard library would show all of the URL or of the token in its error.
+        no_url = OptionError(f"{shown(server)} is no URL such as https://198.18.0.1:6443.")
+        if not server.isascii() or not server.isprintable() or " " in server:
+            raise no_url
         try:
+            self._url: SplitResult = urlsplit(server)
             port = self._url.port
         except ValueError:
-            port = 0
+            raise no_url from None
         if self._url.scheme not in ("http", "https") or not self._url.hostname or port == 0:
-            raise OptionError(f"{server!r} is no URL such as https://198.18.0.1:6443.")
+            raise no_url
+        if self._url.username is not None:
+            raise OptionError(f"The URL of {shown(server)} has a user in it, whom the agent can't log in as.")
         if token and self._url.scheme != "https":
-            raise OptionError(f"{server} is not https: the token would be readable on its way.")
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+            raise OptionError(f"{shown(server)} is not https: the token would be readable on its way.")
+        self._headers = {"Authorization": header_value(f"Bearer {token}")} if token else {}
         self._seconds = seconds
         self._context = None
         if self._url.scheme == "https":

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import OptionError, ServicenetError
 
 from .resources import Resource
 
@@ -173,6 +173,14 @@ class Client:
             text += f" It said: {said.rstrip('.')}."
         down = answer.status == 429 or answer.status >= 500
         return ClusterError(f"The API server {self.server} {text}", answer.status, down, _causes(answer.data))
+
+
+def header_value(value: str) -> str:
+    """Credentials without the line end that a file of a token has; raises ``OptionError`` for what no token is."""
+    text = value.strip()
+    if not (text.isascii() and text.isprintable()):
+        raise OptionError("The token has a character that no token has: look for a line end or a quote inside it.")
+    return text
 
 
 def _message(data: bytes) -> str:

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlencode
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import OptionError
 
-from .client import MAX_MESSAGE, Answer, Client, ConnectionFailedError
+from .client import MAX_MESSAGE, Answer, Client, ConnectionFailedError, header_value
 
 try:
     import kubernetes
@@ -205,24 +205,18 @@ class _Pool:
 
     def _credentials(self) -> dict[str, str]:
         if self._token is not None:
-            return {"authorization": _header(f"Bearer {self._token}")}
+            return {"authorization": header_value(f"Bearer {self._token}")}
         # Asking each time lets the library renew a token that has expired.
         settings = self._configuration.auth_settings().values()
         return {
-            entry["key"]: _header(entry["value"]) for entry in settings if entry["in"] == "header" and entry["value"]
+            entry["key"]: header_value(entry["value"])
+            for entry in settings
+            if entry["in"] == "header" and entry["value"]
         }
 
 
 def _no_url(host: object, reason: str = "") -> OptionError:
     return OptionError(f"host must be a URL such as https://198.18.0.1:6443, not {host!r}{reason}.")
-
-
-def _header(value: str) -> str:
-    """Credentials without the line end that a file of a token has; raises ``OptionError`` for what no token is."""
-    text = value.strip()
-    if not (text.isascii() and text.isprintable()):
-        raise OptionError("The token has a character that no token has: look for a line end or a quote inside it.")
-    return text
 
 
 def _failure(failed: BaseException, way: str) -> ConnectionFailedError:

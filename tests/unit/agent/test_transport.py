@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.kubenode.servicenet.plugins.module_utils._agent import source
 from ansible_collections.kubenode.servicenet.plugins.module_utils._agent.config import Config
 from ansible_collections.kubenode.servicenet.plugins.module_utils._agent.transport import HttpTransport
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import SnapshotError
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import OptionError, SnapshotError
 
 
 class Listener(http.server.BaseHTTPRequestHandler):
@@ -52,6 +52,7 @@ def server() -> Iterator[tuple[str, list[str]]]:
         ("/latest/", "", {}, "/latest/"),
         ("/cluster/", "/api/v1/services", {"limit": "500"}, "/cluster/api/v1/services?limit=500"),
         ("", "/api/v1/services", {}, "/api/v1/services"),
+        ("/s\n", "", {}, "/s"),
     ],
 )
 def test_the_whole_url_is_asked_for(
@@ -73,3 +74,32 @@ def test_a_signature_in_a_url_is_told_to_nobody(server: tuple[str, list[str]]) -
     for ask in (source.fetch, source.reach):
         with pytest.raises(source.UnreachableError, match=r"^http://127.0.0.1:1/s can't be reached"):
             ask(nobody)
+
+
+@pytest.mark.parametrize("token", ["secret\nmore", "secret\u00e9", "secret\x00"])
+def test_what_no_token_is_is_refused_and_told_to_nobody(token: str) -> None:
+    with pytest.raises(OptionError, match="The token has a character that no token has") as wrong:
+        HttpTransport("https://127.0.0.1:1", token)
+    assert "secret" not in str(wrong.value)
+
+
+@pytest.mark.parametrize("wrong", ["{}/s?X-Signature=secret more", "{}/s?X-Signature=secret\u00e9"])
+def test_a_url_with_a_character_that_no_url_has_is_refused(server: tuple[str, list[str]], wrong: str) -> None:
+    where, asked = server
+    config = Config(source="url", url=wrong.format(where))
+    for ask in (source.fetch, source.reach):
+        with pytest.raises(OptionError, match=f"^{where}/s is no URL") as said:
+            ask(config)
+        assert not isinstance(said.value, source.UnreachableError)
+        assert "secret" not in str(said.value)
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    "url", ["https://me:secret@127.0.0.1:1/s", "127.0.0.1/s?X-Signature=secret", "ftp://me:secret@x/s"]
+)
+def test_a_url_that_is_refused_is_told_without_its_secret(url: str) -> None:
+    with pytest.raises(OptionError) as wrong:
+        HttpTransport(url)
+    assert "secret" not in str(wrong.value)
+    assert "127.0.0.1" in str(wrong.value) or "ftp://x/s" in str(wrong.value)
