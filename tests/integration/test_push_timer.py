@@ -105,3 +105,12 @@ def test_each_cluster_has_a_timer(home: Path) -> None:
     assert len(locks) == 2
     write_units(home, "absent")
     assert {path.name for path in units.iterdir()} == {"other.service", "other.timer"}
+
+
+def test_taking_some_nodes_away_leaves_the_timer_of_the_others(home: Path) -> None:
+    units = home / UNITS
+    write_units(home, "present", name="rest")
+    assert "changed=0" in write_units(home, "absent", "--limit=localhost", name="rest")
+    assert (units / "rest.timer").exists()
+    write_units(home, "absent", name="rest")
+    assert not (units / "rest.timer").exists()
