@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import versions
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.allocations import Allocations, Ranges
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import (
     ObjectError,
@@ -191,7 +192,12 @@ def _from_cluster(
 
 def _asked(options: Options) -> dict[str, Any]:
     """What decides which objects get into a snapshot, besides the server."""
-    return {"namespaces": list(options.namespaces), "pods": options.pods, "select": options.select or ""}
+    return {
+        "namespaces": list(options.namespaces),
+        "pods": options.pods,
+        "select": options.select or "",
+        "version": versions.SNAPSHOT,
+    }
 
 
 def _from_manifests(options: Options, refused: list[ObjectError]) -> _Read:

@@ -23,6 +23,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster impor
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster import connection, stored
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.client import ClusterError
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.refresh import refresh
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core import versions
 
 BOOKMARK = {"type": "BOOKMARK", "object": {"kind": "Namespace", "metadata": {"resourceVersion": "150"}}}
 GONE = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old resource version"}}
@@ -227,6 +228,14 @@ def test_a_watch_that_stays_open_is_not_waited_for(cluster: Cluster) -> None:
         assert time.monotonic() - started < 50
     finally:
         over.set()
+
+
+def test_another_version_of_what_makes_snapshots_reads_the_lists(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versions, "SNAPSHOT", versions.SNAPSHOT + 1)
+    assert cluster.refresh()["read_by"] == "list"
+    assert cluster.refresh()["read_by"] == "watch"
 
 
 @pytest.mark.parametrize("given", [{"namespaces": ["shop"]}, {"pods": True}, {"select": "metadata.name != 'good-1'"}])
