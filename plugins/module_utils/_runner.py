@@ -30,6 +30,7 @@ from ._core.snapshot import Snapshot
 from ._core.table import ServiceTable
 from ._mode import Mode, Step
 from ._node import files, sysctl
+from ._node.generation import boot_id
 from ._node.lock import Lock, rules_path
 from ._node.runner import MissingInKernelError, MissingToolError
 from ._outcome import MOST_NAMED, Outcome
@@ -139,7 +140,7 @@ def _present(request: Request) -> Outcome:
 
 def absent(request: Request, mode: Mode) -> Outcome:
     """Takes everything of the mode off the node; what is not ours stays."""
-    changes = _removal(mode)
+    changes = _removal(request, mode)
     record, _warnings = _read_record(request)
     old = _applied(request)
     before = _NO_SERVICES if old is None else resolve(old.services()[0], request.settings(old).view)
@@ -154,7 +155,7 @@ def absent(request: Request, mode: Mode) -> Outcome:
     warnings = list(mode.warnings)
     if (changes or record or remembered) and not request.check:
         with Lock(rules_path(request.run_dir), request.lock_seconds):
-            _commit(mode, mode.steps(_removal(mode)), before)  # another run may have come first
+            _commit(mode, mode.steps(_removal(request, mode)), before)  # another run may have come first
             warnings += _forget_flows(before, _NO_SERVICES)
             if last:
                 warnings += sysctls.restore()[1]
@@ -163,12 +164,22 @@ def absent(request: Request, mode: Mode) -> Outcome:
     return Outcome(bool(changes or record or remembered), lines, after, [], warnings, {})
 
 
-def _removal(mode: Mode) -> Changes:
+def left_since_boot(request: Request) -> bool:
+    """Did a run put rules into the kernel that runs now, as far as the state file tells?"""
+    record, _warnings = _read_record(request)
+    return str(record.get("token") or "").startswith(f"{boot_id()}:")
+
+
+def _removal(request: Request, mode: Mode) -> Changes:
     """The changes that leave nothing of ours."""
     try:
         return mode.leave({name: (content, None) for name, content in mode.ours(mode.read()).items()})
-    except (MissingToolError, MissingInKernelError):
-        return {}  # rules can't be there without the tool that writes them, nor without its half in the kernel
+    except MissingToolError:
+        if left_since_boot(request):
+            raise
+        return {}  # rules can't be there without the tool that writes them
+    except MissingInKernelError:
+        return {}  # nor without its half in the kernel
 
 
 class Inspection(NamedTuple):

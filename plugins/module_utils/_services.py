@@ -27,7 +27,7 @@ from ._node.lock import Lock, rules_path
 from ._node.runner import MissingToolError, Runner
 from ._options import families, recorded
 from ._outcome import Outcome
-from ._runner import Request, absent, present, read_snapshot
+from ._runner import Request, absent, left_since_boot, present, read_snapshot
 
 # It shows the topology of the cluster: for its owner and the group, not for everybody.
 SNAPSHOT_MODE = 0o640
@@ -170,6 +170,8 @@ def make_absent(asked: Request, params: dict[str, Any]) -> Outcome:
     try:
         mode = asked.mode(Settings(NodeView("", families=families(params))))
     except MissingToolError:
+        if left_since_boot(asked):
+            raise
         return Outcome(False, [], [], [], [], {})  # rules can't be there without the tool that writes them
     return absent(asked, mode)
 
