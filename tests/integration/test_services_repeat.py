@@ -261,7 +261,7 @@ def test_absent_leaves_nothing_of_ours_and_everything_of_others(node: ServicesNo
         for table, chain in (("nat", "PREROUTING"), ("filter", "FORWARD")):
             iptables(node, f"-t {table} -N FOREIGN", family)
             iptables(node, f"-t {table} -A {chain} -m comment --comment foreign -j FOREIGN", family)
-        for table in ("nat", "filter"):  # the built-in chains are there from now on, whoever made them first
+        for table in ("nat", "filter", "mangle"):  # the built-in chains are there from now on, whoever made them first
             iptables(node, f"-t {table} -L -n", family)
     node.sh("nft add table inet somebody")
     node.sh("sysctl -q -w net.ipv4.ip_forward=0")
