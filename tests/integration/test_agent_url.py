@@ -28,6 +28,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot
 
 PROGRAM = "/usr/local/lib/servicenet/servicenet-agent.pyz"
 STATE = "/var/lib/servicenet"
+TOKEN = "/etc/servicenet/agent.token"
 PORT = 8000
 # The Services of the cluster, by their addresses.
 NUMBERS = range(10, 20)
@@ -165,6 +166,9 @@ class Pulling:
 @pytest.fixture(scope="module")
 def pulling(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pulling]:
     made = Pulling(lab, tmp_path_factory.mktemp("url"))
+    # As if it had read the cluster before.
+    made.node.run(["mkdir", "-p", "/etc/servicenet"])
+    made.node.path(TOKEN).write_text("secret")
     try:
         lab.playbook("site", None, "--limit=node-a,localhost", inventory=made.inventory)
         yield made
@@ -183,6 +187,11 @@ def as_before(pulling: Pulling) -> None:
     wait_until(lambda: pulling.run("pull")[0] == 0, seconds=300)
     pulling.settings(max_removed_percent=50)
     assert pulling.who() == {"pod-a1"}
+
+
+def test_a_token_that_is_not_given_any_more_is_gone(pulling: Pulling) -> None:
+    assert pulling.node.path("/etc/servicenet/agent.json").exists()
+    assert not pulling.node.path(TOKEN).exists()
 
 
 def test_a_snapshot_from_a_url(pulling: Pulling) -> None:
