@@ -40,6 +40,8 @@ CASES: dict[str, tuple[str, str, dict[str, str], str]] = {
         "!@reboot",
     ),
     "minutes of cron": ("service_resync", "cron", {"service_resync_interval": "90"}, "*/2 * * * *"),
+    "hours of cron": ("service_resync", "cron", {"service_resync_interval": "5400"}, "\n+0 */2 * * * root"),
+    "a day of cron": ("service_resync", "cron", {"service_resync_interval": "100000"}, "\n+0 0 * * * root"),
     "a time limit": (
         "service_resync",
         "systemd",
