@@ -34,7 +34,9 @@ options:
         choices: [tcp, http, https, none]
         default: tcp
       probe_port:
-        description: The port to ask. Without it, the host's first TCP port.
+        description:
+          - The port to ask. Without it, the host's first TCP port. A host that has none counts as not ready, with a
+            warning.
         type: int
       probe_path:
         description: The path to ask for with O(inventory[].probe=http) and O(inventory[].probe=https).

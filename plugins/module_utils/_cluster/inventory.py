@@ -62,7 +62,8 @@ def published_hosts(
         missing = [probe for _member, probe in members if probe is not None and probe not in probed]
         probed.update(zip(missing, probe_all(missing)))
         listed = [member._replace(ready=probe is not None and probed[probe]) for member, probe in members]
-        made.append(Published(entry["namespace"], entry["service"], listed))
+        unasked = tuple(member.address for member, probe in members if probe is None)
+        made.append(Published(entry["namespace"], entry["service"], listed, unasked))
     return made
 
 

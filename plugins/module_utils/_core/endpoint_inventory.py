@@ -35,11 +35,12 @@ class Member(NamedTuple):
 
 
 class Published(NamedTuple):
-    """The hosts that stand behind one Service."""
+    """The hosts that stand behind one Service; ``unasked`` are the addresses of those without a port to ask."""
 
     namespace: str
     service: str
     members: list[Member]
+    unasked: tuple[str, ...] = ()
 
 
 def canonical_address(text: str, host: str) -> str:

@@ -337,6 +337,11 @@ def _plan_published(state: _Pass, published: Sequence[Published] | None) -> list
             problem = "it does not exist" if service is None else "its endpoints come from elsewhere"
             state.warnings.append(f"Service {'/'.join(key)} can't have hosts of the inventory behind it: {problem}.")
             continue
+        if each.unasked:
+            state.warnings.append(
+                f"Hosts behind Service {'/'.join(key)} have no TCP port that could be asked, and count as not ready:"
+                f" {', '.join(each.unasked)}. Set probe_port, or probe to none."
+            )
         served.add(key)
         groups = {family: inventory_groups(service, each.members, family) for family in service.families}
         changes += _plan_slices(state, service, manager, groups)

@@ -257,6 +257,18 @@ def test_a_port_to_ask_that_is_none_is_refused() -> None:
         run(Server(service("db", selector=None)), ONE_WORKER._replace(inventory=[entry]))
 
 
+def test_hosts_without_a_port_to_ask_are_a_warning() -> None:
+    of_udp = service("dns", selector=None)
+    of_udp["spec"]["ports"] = [{"port": 53, "protocol": "UDP"}]
+    entry = {"service": "dns", "namespace": "shop", "hosts": [{"address": "198.18.0.1"}, {"address": "198.18.0.2"}]}
+    (warning,) = run(Server(of_udp), ONE_WORKER._replace(inventory=[entry]))["warnings"]
+    assert warning == (
+        "Hosts behind Service shop/dns have no TCP port that could be asked, and count as not ready: 198.18.0.1,"
+        " 198.18.0.2. Set probe_port, or probe to none."
+    )
+    assert run(Server(of_udp), ONE_WORKER._replace(inventory=[{**entry, "probe": "none"}]))["warnings"] == []
+
+
 def test_a_service_that_cannot_have_hosts_is_a_warning() -> None:
     server = Server(service("web"), node())
     entries = [{"service": name, "namespace": "shop", "probe": "none", "hosts": []} for name in ("web", "none")]
