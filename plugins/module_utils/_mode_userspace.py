@@ -71,8 +71,9 @@ class Ports:
         return self._sockets
 
     def _of_others(self) -> set[int]:
-        """The ports of the span that somebody else has."""
-        found = self._in_use()
+        """The ports of the span that somebody else has. What is nobody's any more is mostly left of our own proxies,
+        and does not keep a new one from waiting there."""
+        found = [one for one in self._in_use() if one.inode]
         mine = self._nginx.sockets() if found else set()
         return {one.port for one in found if one.inode not in mine}
 
