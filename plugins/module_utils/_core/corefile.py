@@ -114,7 +114,7 @@ def forwarders(upstreams: Iterable[object], listen_addresses: Iterable[str], por
         address, its_port = _upstream(given)
         if address in own and its_port == port:
             raise OptionError(f"The option upstreams has {address}, where this server listens: it would ask itself.")
-        if its_port == DNS_PORT and (address.startswith("127.") or address in ("::1", "0.0.0.0", "::")):
+        if its_port == DNS_PORT and values.means_this_host(address):
             raise OptionError(
                 f"The option upstreams has {address}: a resolver on the node itself would ask this server back. Name "
                 "the servers that it uses; systemd-resolved lists them in /run/systemd/resolve/resolv.conf."

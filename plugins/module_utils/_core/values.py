@@ -108,6 +108,11 @@ def network(value: object, what: str) -> str:
         raise Broken(f"{what} {shown(value)} is not a CIDR: {wrong}") from None
 
 
+def means_this_host(address: str) -> bool:
+    """Whether whoever asks this address, in canonical spelling, asks the host itself."""
+    return address.startswith("127.") or address in ("::1", "0.0.0.0", "::")
+
+
 def family(text: str) -> int:
     """4 or 6, for an address or CIDR in canonical text."""
     return 6 if ":" in text else 4

@@ -109,7 +109,7 @@ def _is_another(server: str, own: Iterable[str]) -> bool:
         address = values.address(server)
     except Broken:
         return False
-    return address not in own and not address.startswith("127.") and address not in ("::1", "0.0.0.0", "::")
+    return address not in own and not values.means_this_host(address)
 
 
 # --------------------------------------------------------------------------------------------------------- switching
