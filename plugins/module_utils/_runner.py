@@ -30,7 +30,7 @@ from ._core.snapshot import Snapshot
 from ._core.table import ServiceTable
 from ._mode import Mode, Step
 from ._node import files, sysctl
-from ._node.generation import boot_id
+from ._node.generation import is_of_this_boot
 from ._node.lock import Lock, rules_path
 from ._node.runner import MissingInKernelError, MissingToolError
 from ._outcome import MOST_NAMED, Outcome
@@ -167,7 +167,7 @@ def absent(request: Request, mode: Mode) -> Outcome:
 def left_since_boot(request: Request) -> bool:
     """Did a run put rules into the kernel that runs now, as far as the state file tells?"""
     record, _warnings = _read_record(request)
-    return str(record.get("token") or "").startswith(f"{boot_id()}:")
+    return is_of_this_boot(str(record.get("token") or ""))
 
 
 def _removal(request: Request, mode: Mode) -> Changes:

@@ -59,3 +59,8 @@ def token() -> str:
     with Netlink(NETLINK_NETFILTER, "tell the network namespace") as netlink:
         cookie = netlink.cookie()
     return f"{boot_id()}:{os.stat('/proc/self/ns/net').st_ino}.{cookie}:{generation}"
+
+
+def is_of_this_boot(text: str) -> bool:
+    """Was this token told by the kernel that runs now?"""
+    return text.startswith(f"{boot_id()}:")
