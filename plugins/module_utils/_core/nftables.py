@@ -145,6 +145,21 @@ class NftablesCompiler:
             ),
         }
 
+    def meanwhile(self, family: int) -> dict[str, Chain]:
+        """The chains that drop what no rule has sent to an endpoint, instead of refusing it, while a table takes the
+        place of another one: a packet under way may have seen the new one too early and the old one too late."""
+        astray = "ct state new ct status & dnat != dnat"
+        served = f"{astray} {text.frontend(family)} @meanwhile drop"
+        node_port = self._node_port(family)
+        served_here = f"{astray} {node_port} meta l4proto . th dport @meanwhile_nodeport drop"
+        return {
+            "meanwhile_input": Chain(
+                "type filter hook input priority -1;", (served, served_here) if node_port else (served,)
+            ),
+            "meanwhile_forward": Chain("type filter hook forward priority -1;", (served,)),
+            "meanwhile_output": Chain("type filter hook output priority -1;", (served,)),
+        }
+
     def balancing(self, family: int, name: str) -> text.Rules | None:
         """The rules of a balancing chain, None if that is no such chain's name."""
         match = _BALANCING.match(name)

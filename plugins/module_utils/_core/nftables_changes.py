@@ -85,7 +85,9 @@ def samples(compiler: NftablesCompiler, families: Iterable[int]) -> dict[str, st
         # As if there were none: what another version left does not count.
         maps = [f"add table {where}", f"delete table {where}", f"add table {where}"]
         maps += [text.declaration(family, name, made) for name, made in compiler.collections.items()]
-        chains = [line for name, made in compiler.chains(family).items() for line in _chain(family, name, made)]
+        maps += [text.declaration(family, name, made) for name, made in text.MEANWHILE.items()]
+        made_chains = {**compiler.chains(family), **compiler.meanwhile(family)}
+        chains = [line for name, made in made_chains.items() for line in _chain(family, name, made)]
         balancing = []
         for name in _SAMPLES:
             balancing += text.chain(family, name, "", compiler.balancing(family, name) or ())
@@ -180,6 +182,7 @@ class _Half:
             return []
         lines += [*self._declarations(), *own]
         if self.rebuilt:
+            lines += self._meanwhile()
             lines += [f"{REMEMBER}{self.family} {seconds}" for seconds in self._learning_seconds()]
         return lines
 
@@ -217,7 +220,7 @@ class _Half:
         """Endpoints that nothing points at any more, and what is not ours in our table."""
         if self.gone:
             return []
-        lines = []
+        lines = self._no_more_meanwhile() if self.rebuilt else []
         for kind in text.ENDPOINTS:
             lines += text.elements("delete", self.family, kind, self._keys(kind, late=True))
         where = text.table(self.family)
@@ -305,6 +308,28 @@ class _Half:
                 if old and old[0].startswith("hooked in as: "):
                     lines.append(f"delete chain {text.table(self.family)} {name}")
                 lines += text.chain(self.family, name, frame[name].hook, new)
+        return lines
+
+    def _meanwhile(self) -> list[str]:
+        """Sees to it that nothing is refused that meets neither the table of before nor this one."""
+        lines: list[str] = []
+        for name, made in text.MEANWHILE.items():
+            kind = name.replace("meanwhile", "service").replace("service_nodeport", "nodeport")
+            changes = {**self.elements.get(kind, {}), **self.elements.get(f"outside_{kind}", {})}
+            lines.append(text.declaration(self.family, name, made))
+            lines += text.elements("add", self.family, name, [key for key, (_old, new) in changes.items() if new])
+        for name, chain in self.compiler.meanwhile(self.family).items():
+            lines += _chain(self.family, name, chain)
+        return lines
+
+    def _no_more_meanwhile(self) -> list[str]:
+        where = text.table(self.family)
+        lines = []
+        # It can be checked before it is there.
+        for name, chain in self.compiler.meanwhile(self.family).items():
+            lines += [f"add chain {where} {name} {{ {chain.hook} }}", f"delete chain {where} {name}"]
+        for name, made in text.MEANWHILE.items():
+            lines += [text.declaration(self.family, name, made), f"delete set {where} {name}"]
         return lines
 
     def _swap(self, forth: bool) -> list[str]:

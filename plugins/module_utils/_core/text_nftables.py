@@ -77,6 +77,9 @@ COLLECTIONS = {
     "hairpin": Collection("A . A . inet_proto . inet_service"),
 }
 
+# The keys of the maps of frontends, while a table takes the place of another one.
+MEANWHILE = {"meanwhile": Collection(_FRONTEND), "meanwhile_nodeport": Collection(_NODE_PORT)}
+
 
 def ip(family: int) -> str:
     """The word for a family: in front of addresses, and for its tables."""

@@ -83,7 +83,9 @@ class Model:
         table = self.tables.get(family)
         if table is None:
             raise Refused(line)
-        if kind in ("map", "set"):
+        if kind in ("map", "set") and verb == "delete":
+            del table.collections[name]
+        elif kind in ("map", "set"):
             table.collections.setdefault(name, {})
         elif kind == "chain" and verb == "add":
             table.chains.setdefault(name, (rest, []))
@@ -358,6 +360,18 @@ def test_a_table_of_another_version_is_made_anew(model: Model) -> None:
     model.tables["ip"].comment = "servicenet 0"
     assert model.read()["4/table/servicenet"] == "version 0"
     assert repaired(model)
+
+
+def test_what_is_led_astray_while_a_table_takes_anothers_place_is_dropped_meanwhile(model: Model) -> None:
+    model.tables["ip"].comment = "servicenet userspace 1"
+    swap, after = subject.transactions(COMPILER, difference(model.read(), wanted(service(2))))
+    assert "add element ip servicenet meanwhile {\n10.96.0.1 . 6 . 80,\n}" in swap.text
+    for hook in ("input", "forward", "output"):
+        assert f"add chain ip servicenet meanwhile_{hook} {{ type filter hook {hook} priority -1; }}" in swap.text
+    model.commit(swap.text)
+    model.commit(after.text)
+    assert not [name for name in model.tables["ip"].chains if "meanwhile" in name]
+    assert set(model.tables["ip"].collections) == set(text.COLLECTIONS)
 
 
 def test_settings_change_chains_and_no_elements(model: Model) -> None:
