@@ -21,7 +21,7 @@ from ._core.nftables_changes import Forget
 from ._core.passes import Changes, Program
 from ._core.settings import Settings
 from ._mode import ModeDefaults, Step
-from ._node import generation, nft_tool
+from ._node import generation, nft_chains, nft_tool
 from ._node.nft_tool import NftTool, refused_line
 from ._node.runner import Runner
 
@@ -104,7 +104,7 @@ class NftablesMode(ModeDefaults):
         tables = (changes.get(nftables.container(family, "table", text_nftables.TABLE)) for family in FAMILIES)
         if any(change is not None and change[1] is not None for change in tables):
             self._preflight()
-        made = nftables_changes.transactions(self.compiler, changes)
+        made = nftables_changes.transactions(self.compiler, changes, _lacking)
         steps = [Step(f"nft ({one.title})", one.text, one.undo) for one in made]
         self._planned = (changes, steps)
         return steps
@@ -189,6 +189,11 @@ class NftablesMode(ModeDefaults):
             if name.endswith(f"/{line}"):
                 return str(new if old is None else old)
         return line
+
+
+def _lacking(family: int, chains: set[str]) -> set[str]:
+    """Those of these chains that our table does not have."""
+    return chains - nft_chains.existing(family, text_nftables.TABLE, chains)
 
 
 def _taken_over(held: str, own: str) -> bool:

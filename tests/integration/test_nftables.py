@@ -247,8 +247,11 @@ def test_packets_follow_each_change(node: Node, family: int) -> None:
 
 def test_shrinking_takes_two_transactions_and_growing_or_removing_one(node: Node) -> None:
     node.program(service("web", VIP[4], [1]))
-    assert node.program(service("web", VIP[4], [1, 2, 3])).facts["transactions"] == 1
+    assert node.program(service("web", VIP[4], [2]), service("other", "10.96.0.9", [1])).facts["transactions"] == 1
+    # The first Service with three endpoints: the chain that balances over them comes before it.
+    assert node.program(service("web", VIP[4], [1, 2, 3])).facts["transactions"] == 2
     assert node.program(service("web", VIP[4], [2])).facts["transactions"] == 2
+    assert node.program(service("web", VIP[4], [2, 3, 4])).facts["transactions"] == 1
     assert node.program(service("other", "10.96.0.9", [1])).facts["transactions"] == 1
 
 
@@ -466,7 +469,7 @@ def test_nothing_is_listed_while_nobody_touched_anything(node: Node) -> None:
     node.run = recorded
     assert not node.again().changed
     assert commands == []
-    node.program(service("web", VIP[4], [1, 2]), service("api", "10.96.0.2", [3]))
+    node.program(service("web", VIP[4], [1, 2]), service("api", "10.96.0.2", [3, 4]))
     assert commands == [["-f", "-"]]
 
 

@@ -6,7 +6,8 @@
 
 A packet that is under way when a transaction commits may look up the chain before and the endpoint after it. So nothing
 that an old chain can pick goes in the transaction that takes the chain's last element away, but in a later one: unless
-its frontend serves nobody any more, whose last packets may as well be dropped.
+its frontend serves nobody any more, whose last packets may as well be dropped. And it may find an endpoint's element
+that leads to a chain, and no rules in it yet: so a chain is made in a transaction before.
 
 This module util is private to the collection: nothing outside kubenode.servicenet may import it.
 """
@@ -14,11 +15,13 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 from . import text_nftables as text
 from .nftables import Chain, NftablesCompiler, learning_seconds
 from .passes import Changes
+
+Lacking = Callable[[int, "set[str]"], "set[str]"]
 
 _LEARN = ("learn", "nodeport_learn")
 _GOTO = " : goto "
@@ -57,13 +60,16 @@ class Forget(NamedTuple):
     backend: str
 
 
-def transactions(compiler: NftablesCompiler, changes: Changes) -> list[Transaction]:
-    """The transactions in their order: what remembers; all that is new or altered; what nothing needs any more; whom to
-    forget."""
-    halves = [_Half(compiler, family, changes) for family in (4, 6)]
+def transactions(compiler: NftablesCompiler, changes: Changes, lacking: Lacking) -> list[Transaction]:
+    """The transactions in their order: the chains that elements will lead to; all that is new or altered; what nothing
+    needs any more; whom to forget.
+
+    :param lacking: tells which of these chains our table of a family does not have yet.
+    """
+    halves = [_Half(compiler, family, changes, lacking) for family in (4, 6)]
     loading = [h.load() for h in halves]
     made = [
-        Transaction("session affinity", _text(h.learning() for h in halves), _text(h.unmade() for h in halves)),
+        Transaction("chains", _text(h.ahead() for h in halves), _text(h.unmade() for h in halves)),
         *(
             Transaction("services, loaded", _text([lines]), _text([h.unmade()]))
             for h, load in zip(halves, loading)
@@ -121,8 +127,8 @@ def deeds(transaction: str) -> tuple[list[Remember], list[Forget]]:
 class _Half:
     """The changes of one family."""
 
-    def __init__(self, compiler: NftablesCompiler, family: int, changes: Changes) -> None:
-        self.compiler, self.family = compiler, family
+    def __init__(self, compiler: NftablesCompiler, family: int, changes: Changes, lacking: Lacking) -> None:
+        self.compiler, self.family, self.lacking = compiler, family, lacking
         self.table: tuple[str | None, str | None] | None = None
         self.chains: dict[str, tuple[text.Rules | None, text.Rules | None]] = {}
         self.foreign: list[str] = []
@@ -155,16 +161,19 @@ class _Half:
 
     # ---- the parts of transactions
 
-    def learning(self) -> list[str]:
-        """Makes the chains that remember; a Service that needs one comes later."""
+    def ahead(self) -> list[str]:
+        """Makes the chains that new elements lead to, for a table that packets go through; and those that remember."""
         damaged = {learning_seconds(chain) for chain, (_old, new) in self.chains.items() if new is None} - {0}
         seconds = sorted({*self._learning_seconds(), *damaged})
-        if self.gone or self.rebuilt or not seconds:
+        if self.gone or self.rebuilt:
             return []  # where the table is made anew, what remembers follows with it
+        chains = [] if self.fresh else sorted(self.lacking(self.family, self._balanced()))
+        if not seconds and not chains:
+            return []
         return [
-            self._table(),
-            text.declaration(self.family, "affinity", text.COLLECTIONS["affinity"]),
+            *self._declarations(),
             *(f"add chain {text.table(self.family)} learn_{s}" for s in seconds),
+            *(line for name in chains for line in self._made(name)),
             *(f"{REMEMBER}{self.family} {s}" for s in seconds),
         ]
 
@@ -285,19 +294,24 @@ class _Half:
         where = text.table(self.family)
         lines = [self._table()]
         lines += [text.declaration(self.family, name, made) for name, made in self.compiler.collections.items()]
-        lines.append(f"add chain {where} recall")
-        lines += [f"add chain {where} learn_{seconds}" for seconds in self._learning_seconds()]
-        return lines
+        # Made before in most cases, but this has to stand for itself when it is checked.
+        chains = ["recall", *(f"learn_{seconds}" for seconds in self._learning_seconds()), *sorted(self._balanced())]
+        return lines + [f"add chain {where} {name}" for name in chains]
+
+    def _balanced(self) -> set[str]:
+        """The balancing chains that new elements lead to."""
+        return {name for name in self.destinations if self.compiler.balancing(self.family, name) is not None}
+
+    def _made(self, name: str) -> list[str]:
+        rules = self.compiler.balancing(self.family, name)
+        return [] if rules is None else text.chain(self.family, name, "", rules)
 
     def _balancing(self) -> list[str]:
-        """The balancing chains that new elements lead to, and those found damaged."""
-        lines: list[str] = []
-        wanted = self.destinations | {name for name, (_old, new) in self.chains.items() if new is None}
-        for name in sorted(wanted):
-            rules = self.compiler.balancing(self.family, name)
-            if rules is not None:
-                lines += text.chain(self.family, name, "", rules)
-        return lines
+        """The balancing chains of a table that no packet goes through yet, and those found damaged."""
+        wanted = {name for name, (_old, new) in self.chains.items() if new is None}
+        if self.fresh:
+            wanted |= self.destinations
+        return [line for name in sorted(wanted) for line in self._made(name)]
 
     def _frame_chains(self) -> list[str]:
         """The chains of the frame that differ."""
