@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Iterator
 
 import pytest
 from integration.in_namespace import enter_new_namespace, namespace, run, sh
@@ -16,7 +17,12 @@ from lab.waiting import wait_until
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import OptionError, ToolError
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.stale_flows import Flow, stale
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node import conntrack, generation, reserved_ports
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node import (
+    conntrack,
+    generation,
+    reserved_ports,
+    service_addresses,
+)
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.iptables_tool import (
     LEGACY,
     NFT,
@@ -85,6 +91,28 @@ def test_another_namespace_at_the_same_generation_has_another_token() -> None:
     there = generation.token()
     # "boot:inode.cookie:generation". The inode alone may be the same again, for a namespace that ended.
     assert there.split(":")[1].split(".")[1] != here.split(":")[1].split(".")[1]
+
+
+# ---- addresses
+
+
+def test_an_address_that_goes_during_a_listing_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel counts its way through the table, so what moves up by one is left out."""
+    first, *others = (f"198.18.{number // 250}.{number % 250 + 1}" for number in range(3000))
+    service_addresses.add("lo", [first, *others])
+    left = [first]
+
+    class Disturbed(Netlink):
+        def stream(self, kind: int, body: bytes) -> Iterator[tuple[bytes, int, int]]:
+            for number, entry in enumerate(super().stream(kind, body)):
+                if number == 1000 and left:
+                    service_addresses.remove("lo", [left.pop()])
+                yield entry
+
+    monkeypatch.setattr(service_addresses.addresses, "Netlink", Disturbed)
+    held = service_addresses.held()
+    assert not left
+    assert [address for address in others if address not in held] == []
 
 
 # ---- iptables

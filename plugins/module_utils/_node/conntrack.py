@@ -116,7 +116,7 @@ def _dump(family: int, in_kernel: bool) -> Iterator[Flow]:
     head_size, proto, proto_end = len(orig_head), layout.proto, layout.proto + len(proto_head)
     texts: dict[bytes, str] = {}
     with Netlink(NETLINK_NETFILTER, "list connection tracking") as netlink:
-        for data, start, end in netlink.dump(IPCTNL_MSG_CT_GET, body):
+        for data, start, end in netlink.stream(IPCTNL_MSG_CT_GET, body):
             orig = start + 4
             reply = orig + size
             if (

@@ -15,6 +15,7 @@ import errno
 import os
 import socket
 import struct
+import time
 from types import TracebackType
 from typing import Iterator, Sequence
 
@@ -27,6 +28,7 @@ NETLINK_NETFILTER = 12
 NLM_F_REQUEST = 0x01
 NLM_F_ACK = 0x04
 NLM_F_DUMP = 0x300
+NLM_F_DUMP_INTR = 0x10
 
 NLMSG_ERROR = 2
 NLMSG_DONE = 3
@@ -40,6 +42,9 @@ ERRNO = struct.Struct("=i")
 BUFFER = 1 << 18
 RECEIVE_QUEUE = 1 << 22
 TIMEOUT_SECONDS = 30.0
+# How often a table that changes meanwhile is asked for, and how much longer to wait before each time: 2 seconds in all.
+DUMPS = 20
+PAUSE_SECONDS = 0.01
 
 
 def refused(what: str, code: int) -> NetlinkError:
@@ -85,6 +90,7 @@ class Netlink:
     def __init__(self, protocol: int, what: str) -> None:
         self._what = what
         self._sequence = 0
+        self._interrupted = False
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
         except OSError as error:
@@ -125,10 +131,25 @@ class Netlink:
             return data[start:end]
         raise refused(self._what, errno.EPROTO)
 
-    def dump(self, kind: int, body: bytes) -> Iterator[tuple[bytes, int, int]]:
+    def dump(self, kind: int, body: bytes) -> list[tuple[bytes, int, int]]:
         """The entries of a table: the buffer that holds one, and where its body begins and ends there.
 
-        :raises NetlinkError: the kernel refused; a dump that was interrupted by changes is not an error.
+        What changes while the kernel lists it can lack entries that were there all the time; so it is listed again.
+
+        :raises NetlinkError: the kernel refused, or the table changed every time.
+        """
+        for attempt in range(DUMPS):
+            time.sleep(attempt * PAUSE_SECONDS)
+            self._interrupted = False
+            entries = list(self.stream(kind, body))
+            if not self._interrupted:
+                return entries
+        raise NetlinkError(self._what, errno.EINTR, f"they changed during each of {DUMPS} listings")
+
+    def stream(self, kind: int, body: bytes) -> Iterator[tuple[bytes, int, int]]:
+        """The same entry by entry, for a table that is big and never stands still: entries may be missing.
+
+        :raises NetlinkError: the kernel refused.
         """
         self._send([(kind, body)], NLM_F_REQUEST | NLM_F_DUMP)
         for answer, data, start, end in self._messages():
@@ -175,8 +196,10 @@ class Netlink:
                 raise refused(self._what, error.errno or errno.EIO) from error
             offset, stop = 0, len(data)
             while offset + HEADER.size <= stop:
-                size, kind, _flags, _sequence, _port = HEADER.unpack_from(data, offset)
+                size, kind, flags, _sequence, _port = HEADER.unpack_from(data, offset)
                 if size < HEADER.size or offset + size > stop:
                     raise refused(self._what, errno.EPROTO)
+                if flags & NLM_F_DUMP_INTR:
+                    self._interrupted = True
                 yield kind, data, offset + HEADER.size, offset + size
                 offset += (size + 3) & ~3

@@ -9,6 +9,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -91,8 +92,10 @@ def _text(data: bytes) -> str:
 def _dump(kind: int) -> list[tuple[bytes, int, int]]:
     try:
         with Netlink(NETLINK_NETFILTER, "list nftables") as netlink:
-            return list(netlink.dump(kind, nfgenmsg(socket.AF_UNSPEC)))
-    except NetlinkError:
+            return netlink.dump(kind, nfgenmsg(socket.AF_UNSPEC))
+    except NetlinkError as error:
+        if error.code == errno.EINTR:
+            raise
         # A kernel without nftables has no rules of anybody in it; whoever needs nftables learns it from its own tool.
         return []
 

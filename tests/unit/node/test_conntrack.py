@@ -75,7 +75,7 @@ class FakeNetlink:
     def __exit__(self, *_unused: object) -> None:
         pass
 
-    def dump(self, _kind: int, _body: bytes) -> Iterator[tuple[bytes, int, int]]:
+    def stream(self, _kind: int, _body: bytes) -> Iterator[tuple[bytes, int, int]]:
         if FakeNetlink.refusals:
             FakeNetlink.refusals -= 1
             raise refused("list", 22)
