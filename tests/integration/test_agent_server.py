@@ -40,12 +40,12 @@ print(answer.read().decode())
 """
 
 
-def put(state: Path, node: str, taints: list[dict[str, str]], **options: Any) -> None:
+def put(state: Path, node: str, taints: list[dict[str, str]], second_family: bool = False, **options: Any) -> None:
     """The state of a mode, as its last run left it: a Service with one endpoint, which is on ``node``."""
     port = {"name": "plain", "protocol": "TCP", "port": 80}
     spec = {
         "type": "LoadBalancer",
-        "clusterIPs": ["10.96.0.11"],
+        "clusterIPs": ["10.96.0.11", *["fd00:10:96::11"] * second_family],
         "externalTrafficPolicy": "Local",
         "healthCheckNodePort": CHECK,
         "ports": [{**port, "nodePort": 30001}],
@@ -102,6 +102,10 @@ def test_the_server_answers_from_the_state_in_force(
     assert json.loads(body) == {"service": service, "localEndpoints": 1, "serviceProxyHealthy": True}
     get(f"http://[{lab.node('node-a').ips[1]}]:{CHECK}/", 200)
     assert json.loads(get("http://127.0.0.1:10256/healthz", 200)[1])["nodeEligible"] is True
+    # Each family of a Service has an answer of its own, and this Pod has one address.
+    put(tmp_path, "node-a", [], second_family=True)
+    assert get(f"http://{address}:{CHECK}/", 200)[0] == "1"
+    assert get(f"http://[{lab.node('node-a').ips[1]}]:{CHECK}/", 503)[0] == "0"
     # The endpoint moves, and the node is about to go: nobody is to start it anew for that.
     put(tmp_path, "node-b", [TAINT])
     assert json.loads(get(f"http://127.0.0.1:{CHECK}/", 503)[1])["localEndpoints"] == 0

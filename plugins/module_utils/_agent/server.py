@@ -9,6 +9,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
+import functools
 import json
 import selectors
 import socket
@@ -38,7 +39,8 @@ class Reply(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
 
 
-Replies = Callable[[str], Reply]
+# The path, and the family of the address that was asked -> the answer.
+Replies = Callable[[str, int], Reply]
 
 
 class State:
@@ -61,20 +63,21 @@ class State:
         since = outcome.read(self.config.outcome_path).get("failing_since") or 0
         return bool(self.applied.mode) and (not since or time.time() - since < 2 * self.config.interval)
 
-    def health_check(self, check: HealthCheck) -> Reply:
-        """What a load balancer is told of a Service."""
+    def health_check(self, check: HealthCheck, _path: str, family: int) -> Reply:
+        """What a load balancer is told of a Service: of the endpoints that its own packets would come to."""
+        endpoints = check.local_endpoints.get(family, next(iter(check.local_endpoints.values())))
         healthy = self.healthy()
         namespace, _slash, name = check.service.partition("/")
         body = {
             "service": {"namespace": namespace, "name": name},
-            "localEndpoints": check.local_endpoints,
+            "localEndpoints": endpoints,
             "serviceProxyHealthy": healthy,
         }
-        weight = ("X-Load-Balancing-Endpoint-Weight", str(check.local_endpoints))
-        ready = healthy and check.local_endpoints > 0
+        weight = ("X-Load-Balancing-Endpoint-Weight", str(endpoints))
+        ready = healthy and endpoints > 0
         return Reply(200 if ready else 503, json.dumps(body, indent="\t"), headers=(weight,))
 
-    def of_node(self, path: str) -> Reply:
+    def of_node(self, path: str, _family: int) -> Reply:
         """/healthz and /livez."""
         if path not in ("/healthz", "/livez"):
             return Reply(404, "404 page not found\n", "text/plain; charset=utf-8")
@@ -87,7 +90,7 @@ class State:
         self.asked[path[1:], 200 if good else 503] += 1
         return Reply(200 if good else 503, json.dumps(body))
 
-    def of_metrics(self, path: str) -> Reply:
+    def of_metrics(self, path: str, _family: int) -> Reply:
         """/metrics."""
         if path != "/metrics":
             return Reply(404, "404 page not found\n", "text/plain; charset=utf-8")
@@ -148,7 +151,9 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        reply = self.server.replies(self.path.partition("?")[0])
+        here = self.connection.getsockname()[0]
+        family = 6 if ":" in here and not here.startswith("::ffff:") else 4
+        reply = self.server.replies(self.path.partition("?")[0], family)
         data = reply.text.encode()
         self.send_response(reply.status)
         for name, value in (*reply.headers, ("Content-Type", reply.kind), ("X-Content-Type-Options", "nosniff")):
@@ -187,7 +192,7 @@ class Servers:
             found[address(self._config.metrics_address)] = state.of_metrics
         for check in state.applied.health_checks:
             for host in self._hosts:
-                found[host, check.port] = lambda _path, check=check: state.health_check(check)  # type: ignore[misc]
+                found[host, check.port] = functools.partial(state.health_check, check)
         return found
 
     def refresh(self) -> None:

@@ -74,9 +74,7 @@ def resolve(services: Iterable[Service], view: NodeView) -> ServiceTable:
             for family in view.families:
                 rules.extend(_of_family(service, family, view))
             if service.health_check_node_port and service.external_local:
-                checks.append(
-                    HealthCheck(service.key, service.health_check_node_port, _ready_local_endpoints(service, view))
-                )
+                checks.extend(_health_check(service, view))
     kept, warnings = _without_double_claims(rules)
     return ServiceTable(tuple(kept), tuple(checks), tuple(warnings))
 
@@ -223,13 +221,19 @@ def _target(chosen: list[_Candidate], candidates: list[_Candidate]) -> Target:
     return _REJECTED
 
 
-def _ready_local_endpoints(service: Service, view: NodeView) -> int:
-    """How many distinct ready endpoints the node has, over all ports and families, as the health check counts them."""
+def _health_check(service: Service, view: NodeView) -> list[HealthCheck]:
+    families = [family for family in map(values.family, service.cluster_ips) if family in view.families]
+    counts = {family: _ready_local_endpoints(service, family, view) for family in families}
+    return [HealthCheck(service.key, service.health_check_node_port, counts)] if counts else []
+
+
+def _ready_local_endpoints(service: Service, family: int, view: NodeView) -> int:
+    """How many distinct ready endpoints the node has, over all ports, as the health check counts them."""
     return len(
         {
             e.addresses[0]
             for piece in service.slices
-            if not piece.hidden
+            if piece.family == family and not piece.hidden
             for e in piece.endpoints
             if e.ready and view.name and e.node == view.name
         }

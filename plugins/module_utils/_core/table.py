@@ -94,11 +94,14 @@ class PortRules(NamedTuple):
 
 
 class HealthCheck(NamedTuple):
-    """A healthCheckNodePort of a Service with externalTrafficPolicy Local."""
+    """A healthCheckNodePort of a Service with externalTrafficPolicy Local.
+
+    ``local_endpoints``: how many are ready, by family, the families of the Service in its order.
+    """
 
     service: str
     port: int
-    local_endpoints: int
+    local_endpoints: dict[int, int]
 
 
 class ServiceTable(NamedTuple):

@@ -257,7 +257,21 @@ def test_two_services_that_claim_one_frontend() -> None:
 def test_the_health_check_counts_ready_local_endpoints() -> None:
     objects = service(["local", "other", "local-draining"], type="LoadBalancer", externalTrafficPolicy="Local")
     objects[0]["spec"]["healthCheckNodePort"] = 32000
-    assert decide(objects).health_checks == (table.HealthCheck("shop/web", 32000, 1),)
+    assert decide(objects).health_checks == (table.HealthCheck("shop/web", 32000, {4: 1}),)
+
+
+def test_the_health_check_counts_a_pod_of_two_families_once_in_each() -> None:
+    objects = service(["local"], type="LoadBalancer", externalTrafficPolicy="Local")
+    objects[0]["spec"].update(healthCheckNodePort=32000, clusterIPs=["10.96.0.10", "fd00:10:96::10"])
+    of_pod = {**objects[1]["endpoints"][0], "addresses": ["fd00::1"]}
+    name = {**objects[1]["metadata"], "name": "web-2"}
+    objects.append({**objects[1], "metadata": name, "addressType": "IPv6", "endpoints": [of_pod]})
+    assert decide(objects).health_checks == (table.HealthCheck("shop/web", 32000, {4: 1, 6: 1}),)
+    # A node of one family says nothing of the other, and nothing at all of a Service that has only the other.
+    view = VIEW._replace(families=(4,))
+    assert decide(objects, view).health_checks == (table.HealthCheck("shop/web", 32000, {4: 1}),)
+    objects[0]["spec"]["clusterIPs"] = ["fd00:10:96::10"]
+    assert decide(objects, view).health_checks == ()
 
 
 @settings(max_examples=60)
