@@ -9,14 +9,16 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_completion import wrong_objects
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoint_records import Change
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.endpoints import (
     ClusterObjects,
@@ -88,14 +90,17 @@ def run_pass(
                 raise
             raise ClusterError(f"{len(written)} writes were done; the next run does the rest. {error}") from None
         settings = _settings(options)
-        if not written:
-            evidence = _evidence(client, objects, settings)
-        if evidence and not options.beside_controller and options.state == "present":
-            return _result([], [f"Nothing is written: {' '.join(evidence)} See beside_controller."], evidence, True)
-        plan = _plan(objects, settings, options, probed)
-        warnings = plan.warnings
+        with _told_of(objects, client.server):
+            if not written:
+                evidence = _evidence(client, objects, settings)
+            if evidence and not options.beside_controller and options.state == "present":
+                return _result([], [f"Nothing is written: {' '.join(evidence)} See beside_controller."], evidence, True)
+            plan = _plan(objects, settings, options, probed)
+            warnings = plan.warnings
+            # Also for its diff: what can't be shown is not written.
+            planned = _result([*written, *plan.changes], warnings, evidence, False)
         if options.check or not plan.changes:
-            return _result([*written, *plan.changes], warnings, evidence, False)
+            return planned
         outcome = write_changes(client, plan.changes, options.workers, progress)
         written += outcome.done
         again = [failure for failure in outcome.failures if failure.stale or failure.passing]
@@ -106,6 +111,27 @@ def run_pass(
         sleep(pause)
         pause *= 2
     raise ClusterError(f"The API server {client.server} was asked {ROUNDS} times in vain.")
+
+
+@contextlib.contextmanager
+def _told_of(objects: ClusterObjects, server: str) -> Iterator[None]:
+    """Turns what comes of values of a wrong type, which no API server has, into a sentence that names the objects.
+
+    They are not looked for beforehand: that would cost every pass as much as the pass itself.
+    """
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError):
+        wrong = wrong_objects(objects)
+        if not wrong:
+            raise
+        raise _no_objects(server, wrong) from None
+
+
+def _no_objects(server: str, wrong: Sequence[ObjectError]) -> ClusterError:
+    more = f" And {len(wrong) - 5} more." if len(wrong) > 5 else ""
+    shown = " ".join(f"{str(each).rstrip('.')}." for each in wrong[:5])
+    return ClusterError(f"The API server {server} has objects that can't be read. {shown}{more}")
 
 
 def _settings(options: PassOptions) -> EndpointsSettings:
@@ -135,6 +161,9 @@ def _read(client: Client, options: PassOptions) -> ClusterObjects:
     refused: list[ObjectError] = []
     for name, job in jobs:
         getattr(objects, name).extend(objects_of(job.result(), client.server, refused))
+    if refused:
+        # What it was is not known, so whose records are of use isn't either.
+        raise _no_objects(client.server, refused)
     return objects
 
 
@@ -143,11 +172,15 @@ def _evidence(client: Client, objects: ClusterObjects, settings: EndpointsSettin
     found = other_controllers(objects, settings)
     try:
         lease = json.loads(client.request("get", _LEASES, "kube-system", "kube-controller-manager"))
+        spec = {**(lease.get("spec") or {})}
     except ClusterError as error:
         if error.status in (403, 404):
             return found
         raise
-    spec = lease.get("spec") or {}
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        raise ClusterError(
+            f"The API server {client.server} answers to get a lease with something that is none."
+        ) from None
     if spec.get("holderIdentity") and _is_recent(str(spec.get("renewTime") or "")):
         found.append(f"kube-controller-manager runs as {str(spec['holderIdentity'])[:253]}.")
     return found

@@ -40,6 +40,28 @@ def _number(value: object, what: str) -> None:
     values.number(value, what, 1, 65535)
 
 
+def check_slice(item: Mapping[str, Any]) -> None:
+    """What an EndpointSlice consists of, whoever wrote it, and whose it is."""
+    for _owner in _maps(metadata(item).get("ownerReferences"), "ownerReferences"):
+        pass
+    values.mapping(metadata(item).get("annotations"), "annotations")
+    if not isinstance(item.get("addressType"), str):
+        raise Broken(f"addressType must be a string, not {values.shown(item.get('addressType'))}")
+    for port in _maps(item.get("ports"), "ports"):
+        _texts(port, "name", "protocol", "appProtocol")
+        if port.get("port"):
+            _number(port["port"], "port")
+    for endpoint in _maps(item.get("endpoints"), "endpoints"):
+        _texts(endpoint, "hostname", "nodeName", "zone")
+        _texts(values.mapping(endpoint.get("targetRef"), "targetRef"), "namespace", "name")
+        values.mapping(endpoint.get("conditions"), "conditions")
+        for _zone in _maps(values.mapping(endpoint.get("hints"), "hints").get("forZones"), "forZones"):
+            pass
+        addresses = values.sequence(endpoint.get("addresses"), "addresses", MAX_ENTRIES)
+        if not addresses or not all(isinstance(address, str) for address in addresses):
+            raise Broken("addresses must be strings")
+
+
 def check_service(item: Mapping[str, Any]) -> None:
     """The selector, the ports and the families of a Service, and whether it publishes everything."""
     spec = values.mapping(item.get("spec"), "spec")
@@ -61,6 +83,7 @@ def check_service(item: Mapping[str, Any]) -> None:
 def check_pod(item: Mapping[str, Any]) -> None:
     """The names, the container ports and the addresses of a Pod."""
     spec, status = values.mapping(item.get("spec"), "spec"), values.mapping(item.get("status"), "status")
+    _texts(metadata(item), "uid")
     for field, checked in (("nodeName", values.subdomain), ("hostname", values.label)):
         if spec.get(field):
             checked(spec[field], field)

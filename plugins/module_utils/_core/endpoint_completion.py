@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, Callable, Iterable, NamedTuple, Sequence
 
 from .allocations import Allocations, Ranges, allocate, check_wishes, lacks_address
-from .endpoint_checks import check_endpoints, check_pod, check_service
+from .endpoint_checks import check_endpoints, check_pod, check_service, check_slice
 from .endpoint_inventory import Published
 from .endpoint_objects import SERVICE_NAME, Object, key_of, labels_of, read_node, read_pod, read_service
 from .endpoints import MANAGER, ClusterObjects, EndpointsSettings, applied, plan_endpoints
@@ -104,6 +104,19 @@ def _is_readable(item: Object, refused: list[ObjectError]) -> bool:
         refused.append(error)
         return False
     return True
+
+
+def wrong_objects(objects: ClusterObjects) -> list[ObjectError]:
+    """Those objects of an API server that no API server would have, as what is wrong with each."""
+    refused: list[ObjectError] = []
+    for kind, name in _LISTS.items():
+        for item in getattr(objects, name):
+            if _is_readable(item, refused) and kind == "EndpointSlice":
+                try:
+                    reader(kind, check_slice)(item)
+                except ObjectError as error:
+                    refused.append(error)
+    return refused
 
 
 # By kind: each raises ObjectError for an object that the controller can't work with.

@@ -48,6 +48,7 @@ from .endpoint_records import (
 from .endpoint_slicing import pack
 from .endpoint_subsets import pod_subsets, truncate
 from .errors import ObjectError
+from .values import Broken
 
 MANAGER = "servicenet.kubenode.io"
 
@@ -134,7 +135,10 @@ class _Pass:
     @staticmethod
     def _key(item: Object) -> _Key:
         meta = item["metadata"]
-        return meta.get("namespace") or "default", meta["name"]
+        key = meta.get("namespace") or "default", meta["name"]
+        if not all(isinstance(part, str) for part in key):
+            raise Broken("its name and namespace must be strings")
+        return key
 
     def _concerned(self, item: Object) -> bool:
         return self.settings.namespaces is None or self._key(item)[0] in self.settings.namespaces

@@ -91,6 +91,80 @@ def test_a_second_pass_sends_no_write() -> None:
     assert server.writes == written
 
 
+def broken(item: dict[str, Any], *path: str | int, value: Any) -> dict[str, Any]:
+    place: Any = item
+    for part in path[:-1]:
+        place = place[part]
+    place[path[-1]] = value
+    return item
+
+
+# The kind that is wrong -> where, and what stands there instead; each of them ended a pass in an exception.
+WRONG_TYPES: list[tuple[str, tuple[str | int, ...], Any]] = [
+    ("Service", ("metadata", "name"), ["web"]),
+    ("Service", ("spec", "ports", 0, "targetPort"), ["http"]),
+    ("Service", ("spec", "ipFamilies"), [{}]),
+    ("Pod", ("metadata", "labels"), "app=web"),
+    ("Pod", ("metadata", "name"), 7),
+    ("Pod", ("metadata", "uid"), ["x"]),
+    ("Pod", ("spec", "containers"), [7]),
+    ("Node", ("metadata", "name"), {}),
+    ("EndpointSlice", ("metadata",), None),
+    ("EndpointSlice", ("metadata", "name"), 7),
+    ("EndpointSlice", ("metadata", "labels"), ["x"]),
+    ("EndpointSlice", ("metadata", "ownerReferences"), ["web"]),
+    ("EndpointSlice", ("addressType",), ["IPv4"]),
+    ("EndpointSlice", ("ports",), [7]),
+    ("EndpointSlice", ("endpoints", 0, "addresses"), 7),
+    ("EndpointSlice", ("endpoints", 0, "targetRef"), "pod"),
+    ("Endpoints", ("subsets",), [7]),
+    ("Endpoints", ("metadata", "annotations"), 7),
+]
+
+
+@pytest.mark.parametrize(("kind", "path", "value"), WRONG_TYPES)
+def test_an_object_with_a_value_of_a_wrong_type_is_named(kind: str, path: tuple[str | int, ...], value: Any) -> None:
+    web = service("web", ports=[{"port": 80, "targetPort": "http"}])
+    server = Server(node(), pod(1, ports=[{"name": "http", "containerPort": 80}]), pod(2, ready=False), web)
+    both = ONE_WORKER._replace(write="both")
+    run(server, both)
+    server.objects["endpointss", "web"] = server.objects.pop(("endpoints", "web"))
+    server.objects["pods", "web-2"] = pod(2)
+    broken(next(each for each in server.objects.values() if each["kind"] == kind), *path, value=value)
+    server.writes.clear()
+    with pytest.raises(ClusterError, match=rf"has objects that can't be read\. {kind} ") as caught:
+        run(server, both)
+    assert str(caught.value).count(kind) == 1
+    assert server.writes == []
+
+
+def test_what_is_no_object_stops_the_pass() -> None:
+    """It may be the Service whose records would go for want of one."""
+    server = three_services()
+    run(server)
+    server.writes.clear()
+
+    def without_object(*request: Any) -> Answer:
+        given = server(*request)
+        return given._replace(data=given.data.replace(b'"items": [{', b'"items": [7, {', 1))
+
+    client = Client(without_object, "https://198.18.0.1:6443", lambda _seconds: None)
+    with pytest.raises(ClusterError, match=r"can't be read\. Service \(without metadata\): is not an object"):
+        run_pass(client, ONE_WORKER, lambda _done, _total: None)
+    assert server.writes == []
+
+
+@pytest.mark.parametrize("body", [b"[]", b"<html>", b'{"spec": ["holder"]}'])
+def test_what_is_no_lease_is_told(body: bytes) -> None:
+    server = three_services()
+
+    def strange(method: str, path: str, *rest: Any) -> Answer:
+        return Answer(200, {}, body) if path.endswith("kube-controller-manager") else server(method, path, *rest)
+
+    with pytest.raises(ClusterError, match="answers to get a lease with something that is none"):
+        run_pass(Client(strange, "https://198.18.0.1:6443"), ONE_WORKER, lambda _done, _total: None)
+
+
 def test_a_missing_right_stops_everything_and_is_named() -> None:
     server = three_services()
     asked: list[str] = []
