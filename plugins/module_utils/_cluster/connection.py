@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -57,7 +58,7 @@ def connect(options: Options) -> Client:
     """A client for the API server that the options name; no request is sent yet. Raises ``OptionError``."""
     check_timeout(options)
     configuration = _configuration(options)
-    if not str(configuration.host).startswith(("https://", "http://")):
+    if not configuration.host.startswith(("https://", "http://")):
         raise _no_url(configuration.host)
     if options.ca_cert is not None:
         if not os.access(options.ca_cert, os.R_OK):
@@ -81,7 +82,12 @@ def connect(options: Options) -> Client:
             "The proxy of the API server is a SOCKS proxy, which takes the Python library PySocks."
         ) from None
     pool = _Pool(api, options)
-    return Client(pool, str(configuration.host), streams=pool.stream)
+    return Client(pool, configuration.host, streams=pool.stream)
+
+
+def _without_user(host: str) -> str:
+    """An address without a user and a password: nothing logs in by them, and every message shows the address."""
+    return re.sub(r"(?s)\A(\w+://)?.*@", r"\1", host)
 
 
 def _log_in_at_proxy(configuration: Any) -> None:
@@ -105,8 +111,11 @@ def _configuration(options: Options) -> Any:
             raise OptionError(f"The service account of this Pod can't be used: {wrong}.") from None
     else:
         _load_kubeconfig(configuration, options)
-    if options.host:
-        configuration.host = options.host.rstrip("/")
+    host = _without_user(options.host.rstrip("/") if options.host else str(configuration.host))
+    try:
+        configuration.host = host
+    except ValueError as wrong:
+        raise _no_url(host, f" ({wrong})") from None
     return configuration
 
 

@@ -111,6 +111,27 @@ def test_the_kubeconfig_of_the_environment_and_the_usual_one_are_found(
         assert authorization(api) == "Bearer environment"
 
 
+def test_a_password_in_an_address_is_sent_nowhere_and_shown_nowhere(tmp_path: Path) -> None:
+    with FakeApi() as api:
+        address = api.url.replace("//", "//admin:s3cret/@")
+        path = kubeconfig(tmp_path / "config", address)
+        for options in (Options(host=address), Options(kubeconfig=path)):
+            client = connect(options)
+            client.request("list", SERVICES)
+            assert client.server == api.url
+            assert authorization(api) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["admin:s3cret@198.18.0.1:6443", "htps://admin:s3cret@198.18.0.1", "https://admin:s3cret@[198.18.0.1", "s3cret@"],
+)
+def test_a_password_in_what_is_no_address_is_not_shown(host: str) -> None:
+    with pytest.raises(OptionError, match="host must be a URL such as") as caught:
+        connect(Options(host=host)).request("list", SERVICES)
+    assert "s3cret" not in str(caught.value)
+
+
 def test_a_host_alone_takes_nothing_from_a_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with FakeApi() as api:
         monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path / "config", "https://198.18.0.9", token="not-for-you"))
