@@ -48,6 +48,8 @@ KINDS = {
     "Role": ("/apis/rbac.authorization.k8s.io/v1", "roles", True),
     "RoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "rolebindings", True),
 }
+# What keeps a port that is handed out, until a server has started and while it is started anew.
+_kept_ports: list[socket.socket] = []
 # What a server adds; it refuses or ignores these in a new object.
 SERVER_FIELDS = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields")
 
@@ -66,10 +68,15 @@ def has_peers(*names: str) -> bool:
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody uses at the moment."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A TCP port of loopback that nobody uses, and that nobody gets as long as this process runs.
+
+    Who means to listen on it may do so beside the socket that keeps it: with SO_REUSEADDR, as servers do.
+    """
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", 0))
+    _kept_ports.append(sock)
+    return int(sock.getsockname()[1])
 
 
 class ApiError(Exception):
@@ -267,7 +274,7 @@ class ControlPlane(Claim):
         """The bearer token of a user."""
         return f"{user}-token"
 
-    def start_api(self, seconds: float = 60) -> None:
+    def start_api(self, seconds: float = 300) -> None:
         """Starts kube-apiserver, on the same port with the same state each time, and waits until it answers.
 
         Its own Service is the last that it makes, some time after its first answer.

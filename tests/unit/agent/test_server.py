@@ -7,17 +7,13 @@
 from __future__ import annotations
 
 import http.client
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from lab.control_plane import free_port
+
 from ansible_collections.kubenode.servicenet.plugins.module_utils._agent import server
 from ansible_collections.kubenode.servicenet.plugins.module_utils._agent.config import Config
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 def test_a_state_that_can_not_be_read_at_the_moment_ends_nothing(tmp_path: Path) -> None:
