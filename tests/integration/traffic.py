@@ -21,7 +21,12 @@ import socket
 import struct
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
+
+from patience import within
 
 # A lost packet is sent again after 1 and 3 s, by TCP itself and here as clients of UDP do; a flow that fails even so
 # was led nowhere. A datagram is lost where a busy endpoint that is gone answers after its flow was forgotten.
@@ -71,7 +76,7 @@ async def udp(address: str, port: int, tally: Tally) -> str:
         for pause in AGAIN:
             sock.send(b"?")
             with contextlib.suppress(TimeoutError):
-                return speaker(await asyncio.wait_for(loop.sock_recv(sock, 2048), pause))
+                return speaker(await within(pause, loop.sock_recv(sock, 2048)))
             tally.again += 1
         sock.send(b"?")
         return speaker(await loop.sock_recv(sock, 2048))
@@ -88,7 +93,7 @@ async def again_and_again(flow: Any, address: str, port: int, tally: Tally, done
     while not done.is_set():
         tally.tries += 1
         try:
-            tally.who[await asyncio.wait_for(flow(address, port, tally), PATIENCE)] += 1
+            tally.who[await within(PATIENCE, flow(address, port, tally))] += 1
         except (OSError, ValueError) as error:
             tally.failed.append(f"try {tally.tries} to {address} port {port}: {error!r}")
         await asyncio.sleep(PAUSE)

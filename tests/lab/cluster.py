@@ -83,9 +83,9 @@ class Stream:
         if self._number < 0:
             raise LabError(f"{worker.name} could not connect to {address} port {port}.")
 
-    def say(self, line: str) -> str:
-        """`NAME LINE` of who holds the other end; "" if the connection is broken."""
-        return str(self._worker.ask(op="say", connection=self._number, line=line))
+    def say(self, line: str, timeout: float = 60) -> str:
+        """`NAME LINE` of who holds the other end; "" if the connection is broken, or silent for so many seconds."""
+        return str(self._worker.ask(op="say", connection=self._number, line=line, timeout=timeout))
 
     def close(self) -> None:
         """Hangs up."""

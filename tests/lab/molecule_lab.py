@@ -89,8 +89,9 @@ class Question(NamedTuple):
 
 
 def fetch(place: str, url: str, wanted: bool = True) -> Question:
-    """An HTTP request."""
-    return Question(place, ("curl", "--silent", "--show-error", "--max-time", "2", url), wanted)
+    """An HTTP request. Silence is expected where no answer is wanted, and waited out."""
+    seconds = "60" if wanted else "2"
+    return Question(place, ("curl", "--silent", "--show-error", "--max-time", seconds, url), wanted)
 
 
 def questions(names: bool, wanted: bool) -> Iterable[Question]:
@@ -101,7 +102,7 @@ def questions(names: bool, wanted: bool) -> Iterable[Question]:
     if names and wanted:
         asked += [("pod-a3", "http://web/"), ("pod-b3", "http://stock:8080/"), ("pod-a3", "http://database:8080/")]
         for name, kind in (("stock.shop.svc.cluster.local", "A"), ("_http._tcp.stock.shop.svc.cluster.local", "SRV")):
-            yield Question("pod-b3", ("dig", "+short", "+time=2", name, kind))
+            yield Question("pod-b3", ("dig", "+short", "+time=20", name, kind))
     for place, url in asked:
         yield from [fetch(place, url, wanted)] * times
 

@@ -44,12 +44,12 @@ def run_at(lab: Lab, place: str, command: Sequence[str]) -> subprocess.Completed
 
 def curl(lab: Lab, place: str, url: str) -> tuple[bool, str]:
     """One GET with a name looked up for it: whether it was answered, and the body or what curl complained of."""
-    done = run_at(lab, place, ["curl", "--silent", "--show-error", "--fail", "--max-time", "5", url])
+    done = run_at(lab, place, ["curl", "--silent", "--show-error", "--fail", "--max-time", "60", url])
     return done.returncode == 0, done.stdout if done.returncode == 0 else done.stderr.strip()
 
 
 def dig(lab: Lab, place: str, name: str, kind: str) -> list[str]:
     """The records of an answer, sorted; empty if there is none. `name` may be an IP address if `kind` is PTR."""
     question = ["-x", name] if kind == "PTR" else [name, kind]
-    done = run_at(lab, place, ["dig", "+short", "+time=3", "+tries=2", *question])
+    done = run_at(lab, place, ["dig", "+short", "+time=20", "+tries=2", *question])
     return sorted(done.stdout.splitlines()) if done.returncode == 0 else []

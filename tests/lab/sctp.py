@@ -16,6 +16,8 @@ import socket
 import struct
 from collections.abc import Callable
 
+from patience import within
+
 IPPROTO_SCTP = 132
 IP_PKTINFO, IP_RECVERR = 8, 11
 INIT, INIT_ACK = 1, 2
@@ -96,7 +98,6 @@ class Server:
 
 async def probe(address: str, port: int, source: str, timeout: float) -> bytes:
     """One new association -> what the server answered; TimeoutError or OSError if none did."""
-    loop = asyncio.get_running_loop()
     source_port = random.randrange(20000, 30000)
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, IPPROTO_SCTP) as sock:
         sock.setblocking(False)
@@ -106,20 +107,22 @@ async def probe(address: str, port: int, source: str, timeout: float) -> bytes:
         sock.connect((address, 0))
         with contextlib.suppress(PermissionError):  # a rule of this host; the wait below tells a reject from a drop
             sock.send(packet(source_port, port, 0, init(INIT, random_tag())))
-        deadline = loop.time() + timeout
-        while True:
-            try:
-                data = await asyncio.wait_for(loop.sock_recv(sock, 2048), deadline - loop.time())
-            except TimeoutError:
+        return await within(timeout, _answer(sock, source_port, port))
+
+
+async def _answer(sock: socket.socket, source_port: int, port: int) -> bytes:
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            data = await loop.sock_recv(sock, 2048)
+        except OSError:
+            if is_told_of(sock, source_port, port):
                 raise
-            except OSError:
-                if is_told_of(sock, source_port, port):
-                    raise
-                continue
-            data = data[(data[0] & 15) * 4 :]
-            if len(data) > 36 and data[12] == INIT_ACK and struct.unpack("!HH", data[:4]) == (port, source_port):
-                size = struct.unpack("!H", data[34:36])[0]
-                return data[36 : 32 + size]
+            continue
+        data = data[(data[0] & 15) * 4 :]
+        if len(data) > 36 and data[12] == INIT_ACK and struct.unpack("!HH", data[:4]) == (port, source_port):
+            size = struct.unpack("!H", data[34:36])[0]
+            return data[36 : 32 + size]
 
 
 def is_told_of(sock: socket.socket, source_port: int, port: int) -> bool:

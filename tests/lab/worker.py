@@ -23,17 +23,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import http.client
 import json
 import os
 import random
 import socket
 import struct
 import sys
-import urllib.error
-import urllib.request
+import urllib.parse
 from typing import Any
 
 import sctp
+from patience import within
 
 IP_PKTINFO = sctp.IP_PKTINFO
 IPV6_RECVPKTINFO, IPV6_PKTINFO = 49, 50
@@ -169,6 +170,10 @@ def family_of(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
+# Who accepted a connection is there, and may be as slow as a busy machine makes it.
+SERVERS_PATIENCE = 30.0
+
+
 async def connect(address: str, port: int, source: str, timeout: float) -> socket.socket:
     """A connected TCP socket that closes with a reset: thousands of probes must not leave TIME_WAIT sockets behind."""
     sock = socket.socket(family_of(address), socket.SOCK_STREAM)
@@ -181,7 +186,7 @@ async def connect(address: str, port: int, source: str, timeout: float) -> socke
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
         if source:
             sock.bind((source, 0))
-        await asyncio.wait_for(asyncio.get_running_loop().sock_connect(sock, (address, port)), timeout)
+        await within(timeout, asyncio.get_running_loop().sock_connect(sock, (address, port)))
     except BaseException:
         sock.close()
         raise
@@ -194,7 +199,7 @@ async def probe_tcp(address: str, port: int, source: str, timeout: float) -> byt
     with await connect(address, port, source, timeout) as sock:
         data = b""
         while True:
-            part = await asyncio.wait_for(loop.sock_recv(sock, 2048), timeout)
+            part = await within(SERVERS_PATIENCE, loop.sock_recv(sock, 2048))
             if not part:
                 return data
             data += part
@@ -212,7 +217,7 @@ async def probe_udp(address: str, port: int, source: str, timeout: float) -> byt
         # error on the socket, so it is left to the receive below to tell them apart.
         with contextlib.suppress(PermissionError):
             sock.send(b"?")
-        return await asyncio.wait_for(loop.sock_recv(sock, 2048), timeout)
+        return await within(timeout, loop.sock_recv(sock, 2048))
 
 
 PROBES = {"TCP": probe_tcp, "UDP": probe_udp, "SCTP": sctp.probe}
@@ -282,14 +287,22 @@ async def tries_from(spec: dict[str, Any], source: str) -> dict[str, int]:
 
 
 def http_get(url: str, timeout: float) -> tuple[int, str]:
-    """Status and body of a plain HTTP GET; status 0 means no answer."""
+    """Status and body of a plain HTTP GET; status 0 means no answer.
+
+    :param timeout: seconds for the connection; who accepts it has SERVERS_PATIENCE.
+    """
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
     try:
-        with urllib.request.urlopen(url, timeout=timeout) as response:
-            return response.status, response.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError as error:
+        connection.connect()
+        connection.sock.settimeout(SERVERS_PATIENCE)
+        connection.request("GET", parts.path or "/", headers={"Connection": "close"})
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    except (OSError, http.client.HTTPException) as error:
         return 0, str(error)
+    finally:
+        connection.close()
 
 
 class Connections:
@@ -314,7 +327,7 @@ class Connections:
             await loop.sock_sendall(sock, msg["line"].encode() + b"\n")
             data = b""
             while not data.endswith(b"\n"):
-                part = await asyncio.wait_for(loop.sock_recv(sock, 2048), msg.get("timeout", 3.0))
+                part = await within(msg.get("timeout", 60.0), loop.sock_recv(sock, 2048))
                 if not part:
                     return ""
                 data += part
