@@ -31,7 +31,7 @@ TESTS = CHECKOUT / "tests"
 PEERS_ENV = cache_directory() / "peers" / "env"
 # No single test may take longer than this many seconds; CI ends after ninety minutes and would not say where it stood.
 # In full figures one test may replay every case in User Mode Linux.
-TIME_LIMIT, TIME_LIMIT_IN_FULL = 900, 7200
+TIME_LIMIT, TIME_LIMIT_IN_FULL = 1500, 7200
 # A run with one of these levels has more processes than the machine has processors; soak alone does its long work one
 # after the other.
 PARALLEL = {"integration", "boot", "conformance", "molecule"}

@@ -22,7 +22,7 @@ FILE = "tests/conformance/test_packets.py"
 # `make conformance` replays all of them.
 NAMED = ("clusterip-tcp", "etp-local", "source-ranges-ext")
 SOME, ALL = 1, 40
-SECONDS, SECONDS_IN_FULL = 900, 7200
+SECONDS, SECONDS_IN_FULL = 1400, 7200
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def dest(tmp_path: Path) -> Path:
 
 def options(plane: ControlPlane, dest: Path, user: str = "admin", **given: Any) -> Options:
     auth = Auth(
-        host=f"https://127.0.0.1:{plane.port}", api_key=plane.token(user), ca_cert=str(plane.certificate), timeout=10
+        host=f"https://127.0.0.1:{plane.port}", api_key=plane.token(user), ca_cert=str(plane.certificate), timeout=120
     )
     return refresh_options(dest, **{"auth": auth, **given})
 

@@ -274,7 +274,7 @@ def advertise_a_router() -> None:
         index = socket.if_nametoindex("ra1")
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
-        for _attempt in range(50):
+        for _attempt in range(600):
             with suppress(OSError):  # no link-local address yet
                 sock.sendto(struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0), ("ff02::1", 0, 0, index))
             time.sleep(0.1)

@@ -61,7 +61,7 @@ def started(pid: int) -> str | None:
     return None if fields[0] == "Z" else fields[19]
 
 
-def kill_and_wait(pids: Iterable[int], seconds: float = 5.0) -> None:
+def kill_and_wait(pids: Iterable[int], seconds: float = 60.0) -> None:
     """SIGKILL to each, and back only when they are gone (or zombies of somebody else's)."""
     pids = list(pids)
     for pid in pids:
@@ -97,7 +97,7 @@ def recorded_processes(prefix: str) -> list[int]:
     return [int(line.split()[0]) for line in lines if line and started(int(line.split()[0])) == line.split()[1]]
 
 
-def remove_cgroup(prefix: str, seconds: float = 5.0) -> None:
+def remove_cgroup(prefix: str, seconds: float = 60.0) -> None:
     """Removes the control group of a lab, if it has one, when the last of its processes is gone."""
     place = BASE / prefix / CGROUPS
     if not place.is_dir():
@@ -127,7 +127,7 @@ def remove_containers(prefix: str) -> None:
         sh(*docker, "rm", "--force", "--volumes", *names, check=False)
 
 
-def remove_engine_cgroups(prefix: str, seconds: float = 5.0) -> None:
+def remove_engine_cgroups(prefix: str, seconds: float = 60.0) -> None:
     """Removes the control groups that an engine of a lab's own made for its containers (see engine.py)."""
     deadline = time.monotonic() + seconds
     while groups := [*CGROUP_DIR.glob(prefix), *CGROUP_DIR.glob(f"*/{prefix}")]:

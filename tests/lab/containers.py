@@ -122,7 +122,7 @@ class ContainerNode(Node):
         """A directory that the node and this machine see at the same place."""
         return self.directory / f"{self.name}.exchange"
 
-    def start(self, hosts: str, seconds: float = 10) -> None:
+    def start(self, hosts: str, seconds: float = 120) -> None:
         """Makes the running container a node, within so many seconds."""
         docker = docker_command(self.directory.name)
         prepare = ("timeout", str(seconds), "sh", "-c", PREPARE)

@@ -38,7 +38,7 @@ class Engine(Claim):
         """For the variable DOCKER_HOST."""
         return f"unix://{self.directory}/docker.sock"
 
-    def build(self, seconds: float = 60) -> None:
+    def build(self, seconds: float = 300) -> None:
         """Starts it, and waits until it answers."""
         if shutil.which("dockerd") is None:
             raise LabError("There is no program dockerd.")

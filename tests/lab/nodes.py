@@ -46,7 +46,7 @@ class Node:
         self.ips, self.pod_cidrs, self.zone = tuple(ips), tuple(pod_cidrs), zone
         self.holder = 0
 
-    def start(self, hosts: str, seconds: float = 10) -> None:
+    def start(self, hosts: str, seconds: float = 120) -> None:
         """Starts the holder of the node's namespaces and waits until the node's files are its own.
 
         :param hosts: the text of its /etc/hosts.

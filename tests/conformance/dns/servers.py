@@ -112,7 +112,7 @@ def ask_all(port: int, queries: list[Query]) -> dict[Query, Answer]:
     """The answers to all queries. The serial of a zone is the server's own matter and left out."""
 
     def one(query: Query) -> Answer:
-        message = ask(LOOPBACK, port, query.name, query.kind, timeout=5)
+        message = ask(LOOPBACK, port, query.name, query.kind, timeout=60)
         records = []
         for record in message.answer:
             data = record.data.lower()

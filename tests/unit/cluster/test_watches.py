@@ -20,7 +20,7 @@ from fixtures.refreshes import refresh_options
 from lab.control_plane import free_port
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster import client as client_module
-from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster import connection, stored
+from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster import connection, stored, watches
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.client import ClusterError
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.refresh import refresh
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import versions
@@ -38,7 +38,7 @@ class Cluster:
     def refresh(self, **given: Any) -> dict[str, Any]:
         """A refresh; ``host`` is another server than this one."""
         host = given.pop("host", self.api.url)
-        return refresh(refresh_options(self.dest, **{"auth": connection.Options(host=host, timeout=5), **given}))
+        return refresh(refresh_options(self.dest, **{"auth": connection.Options(host=host, timeout=60), **given}))
 
     def happens(self, *events: tuple[str, dict[str, Any]]) -> None:
         """From now on a watch tells these events, with growing versions."""
@@ -63,6 +63,8 @@ class Cluster:
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     monkeypatch.setattr(client_module, "FIRST_PAUSE", 0.001)
+    # The fake server ends its watches itself, and may be late with that on a busy machine.
+    monkeypatch.setattr(watches.watch, "__defaults__", (60.0,))
     endpoints = {
         "kind": "Endpoints",
         "metadata": {"name": "old", "namespace": "shop"},
@@ -208,7 +210,8 @@ def test_a_watch_that_is_refused_is_a_list(cluster: Cluster, status: int) -> Non
     assert cluster.refresh()["read_by"] == "list"
 
 
-def test_a_watch_that_stays_open_is_not_waited_for(cluster: Cluster) -> None:
+def test_a_watch_that_stays_open_is_not_waited_for(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watches.watch, "__defaults__", (watches.QUIET_SECONDS,))
     over = threading.Event()
 
     def silent(handler: Handler, path: str, query: dict[str, str]) -> None:

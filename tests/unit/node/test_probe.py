@@ -25,6 +25,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._probing impor
     snapshot_targets,
 )
 
+PATIENCE = 60.0
 TARGET = {
     "host": "198.18.0.1",
     "port": 80,
@@ -81,6 +82,12 @@ def udp() -> Iterator[socket.socket]:
         yield sock
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may be late with its greeting, where the machine is busy."""
+    monkeypatch.setattr(probes, "GREETING_SECONDS", PATIENCE)
+
+
 def answer_datagrams(sock: socket.socket, answers: list[bytes]) -> None:
     def serve() -> None:
         for answer in answers:
@@ -91,9 +98,10 @@ def answer_datagrams(sock: socket.socket, answers: list[bytes]) -> None:
     threading.Thread(target=serve, daemon=True).start()
 
 
+@pytest.mark.usefixtures("patient")
 def test_tcp_counts_who_said_what_first() -> None:
     server = TcpServer(["pod-a\nmore", "pod-b", "pod-a"])
-    result = probe(ProbeTarget("web", "127.0.0.1", server.port, attempts=3))
+    result = probe(ProbeTarget("web", "127.0.0.1", server.port, attempts=3, timeout=PATIENCE))
     assert (result.answers, result.failures, result.answered) == ({"pod-a": 2, "pod-b": 1}, {}, 3)
     assert len(result.latencies) == 3
 
@@ -104,9 +112,10 @@ def test_tcp_server_that_waits_for_the_client_is_known_by_its_address() -> None:
     assert result.answers == {f"127.0.0.1:{server.port}": 2}
 
 
+@pytest.mark.usefixtures("patient")
 def test_strange_bytes_do_not_reach_the_terminal() -> None:
     server = TcpServer(["\x1b[31mred" + "x" * 200])
-    (who,) = probe(ProbeTarget("web", "127.0.0.1", server.port, attempts=1)).answers
+    (who,) = probe(ProbeTarget("web", "127.0.0.1", server.port, attempts=1, timeout=PATIENCE)).answers
     assert who.startswith("?[31mredx")
     assert len(who) == probes.NAME_LENGTH
 
@@ -123,7 +132,7 @@ def test_failures_are_counted_by_reason(closed_port: int, udp: socket.socket) ->
 
 def test_udp_counts_answers(udp: socket.socket) -> None:
     answer_datagrams(udp, [b"pod-a\n9000\n", b"pod-b"])
-    result = probe(ProbeTarget("u", "127.0.0.1", udp.getsockname()[1], "udp", 2, timeout=2))
+    result = probe(ProbeTarget("u", "127.0.0.1", udp.getsockname()[1], "udp", 2, timeout=PATIENCE))
     assert result.answers == {"pod-a": 1, "pod-b": 1}
 
 
@@ -147,7 +156,7 @@ def test_http_reads_the_body_and_judges_the_status() -> None:
     try:
         paths = ("/who", "/broken", "/nothing")
         who, broken, nothing = probe_all(
-            ProbeTarget(path, "127.0.0.1", server.server_port, "http", 1, path=path) for path in paths
+            ProbeTarget(path, "127.0.0.1", server.server_port, "http", 1, PATIENCE, path) for path in paths
         )
     finally:
         server.shutdown()
@@ -159,7 +168,7 @@ def test_http_reads_the_body_and_judges_the_status() -> None:
 
 def test_http_of_a_server_that_speaks_something_else() -> None:
     server = TcpServer(["SSH-2.0-x\r\n"])
-    assert probe(ProbeTarget("ssh", "127.0.0.1", server.port, "http", 1)).failures == {"no HTTP": 1}
+    assert probe(ProbeTarget("ssh", "127.0.0.1", server.port, "http", 1, PATIENCE)).failures == {"no HTTP": 1}
 
 
 def dns_answer(rcode: int, addresses: list[str]) -> bytes:
@@ -171,7 +180,8 @@ def dns_answer(rcode: int, addresses: list[str]) -> bytes:
 
 def test_dns_tells_the_records_or_the_refusal(udp: socket.socket) -> None:
     answer_datagrams(udp, [dns_answer(0, ["10.96.0.11", "10.96.0.10"]), dns_answer(3, []), dns_answer(0, [])])
-    target = ProbeTarget("name", "127.0.0.1", udp.getsockname()[1], "dns", 3, query="web.shop.svc.cluster.local")
+    port, query = udp.getsockname()[1], "web.shop.svc.cluster.local"
+    target = ProbeTarget("name", "127.0.0.1", port, "dns", 3, PATIENCE, query=query)
     result = probe(target)
     assert result.answers == {"10.96.0.10, 10.96.0.11": 1}
     assert result.failures == {"NXDOMAIN": 1, "no record": 1}
@@ -271,11 +281,12 @@ def test_snapshot_that_is_not_there(tmp_path: Path) -> None:
         snapshot_targets({**OPTIONS, "snapshot": str(tmp_path / "none")})
 
 
+@pytest.mark.usefixtures("patient")
 def test_table_begins_with_what_failed(closed_port: int) -> None:
     server = TcpServer(["pod-a", "pod-b"])
     results = probe_all(
         [
-            ProbeTarget("good", "127.0.0.1", server.port, attempts=2),
+            ProbeTarget("good", "127.0.0.1", server.port, attempts=2, timeout=PATIENCE),
             ProbeTarget("shop/bad:http", "127.0.0.1", closed_port, attempts=1),
         ]
     )
