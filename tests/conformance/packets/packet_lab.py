@@ -5,10 +5,10 @@
 """The packet lab: namespaces, routes and probe workers of one cluster in miniature.
 
             ext (outside client)
-             | 198.18.1.20, fd98:1::20 (+ 60 more client addresses)
+             | 198.18.1.20, fd98:1::20 (+ 80 more client addresses)
              |
     198.18.1.1, fd98:1::1   = InternalIP of node-a
-      node-a  --- pod-a1, pod-a2, pod-a3 (the pure client, + 60 more addresses)
+      node-a  --- pod-a1, pod-a2, pod-a3 (the pure client, + 80 more addresses)
     198.18.2.1, fd98:2::1   = a second address of node-a
              |
     198.18.2.2, fd98:2::2   = InternalIP of node-b
@@ -49,13 +49,13 @@ NODE_B_IPS = ["198.18.2.2", "fd98:2::2"]
 # What a node calls itself on the links to its pods.
 GATEWAYS = {"node-a": ("10.128.0.1", "fd80:0:0:a::1"), "node-b": ("10.129.0.1", "fd80:0:0:b::1")}
 EXT = ("198.18.1.20", "fd98:1::20")
-# Further addresses of pod-a3 and ext, for session affinity by client address. Each kind of VIP is asked from twelve of
+# Further addresses of pod-a3 and ext, for session affinity by client address. Each kind of VIP is asked from sixteen of
 # its own, since kube-proxy remembers a client per Service port, through whichever VIP it came; and in iptables mode
 # (xt_recent) it remembers no more than 100 clients per endpoint, so there must not be many of them.
-ALIASES = 12
+ALIASES = 16
 ALIAS_BLOCKS = ("ClusterIP", "NodePort", "NodePort, second node address", "load balancer IP", "externalIP")
 POD_ALIASES = {
-    4: [f"10.128.0.{64 + i}" for i in range(ALIASES * len(ALIAS_BLOCKS))],
+    4: [f"10.128.0.{128 + i}" for i in range(ALIASES * len(ALIAS_BLOCKS))],
     6: [f"fd80:0:0:a::1:{i + 1:x}" for i in range(ALIASES * len(ALIAS_BLOCKS))],
 }
 EXT_ALIASES = {
@@ -183,7 +183,7 @@ class PacketLab(Ground):
                 *[f"addr add {a}/32 dev eth0" for a in POD_ALIASES[4]],
                 *[f"addr add {a}/128 dev eth0 preferred_lft 0" for a in POD_ALIASES[6]],
             )
-            self.ip(node, f"route add 10.128.0.64/26 dev {dev}", family=4)
+            self.ip(node, f"route add 10.128.0.128/25 dev {dev}", family=4)
             self.ip(node, f"route add fd80:0:0:a::1:0/112 dev {dev}", family=6)
 
     # ---- using
