@@ -112,7 +112,8 @@ def test_lost_rules_are_back_after_one_resync(cluster: Cluster, down: bool, monk
         assert (run.changed["node-a"], run.changed["node-b"]) == (1, 1)
         assert cluster.who() == everybody
         assert run.output.count("can't be reached") == (1 if down else 0)
-        assert ("The snapshot of 60 minutes ago is used on." in " ".join(run.output.split())) == down
+        used = re.search(r"The snapshot of 6\d minutes ago is used on\.", " ".join(run.output.split()))
+        assert bool(used) == down
         assert 3600 * down <= int(run.output.partition('"servicenet_age": ')[2].split(",")[0]) < 3600 * down + 600
         if down:
             late = cluster.resync(check=False, cluster_snapshot_max_age_seconds=1800)

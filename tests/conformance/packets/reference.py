@@ -21,7 +21,7 @@ from lab.control_plane import ControlPlane, peer
 API_IN_NODE = 16443  # where kube-proxy finds the API server, on the node's loopback
 METRICS, HEALTHZ = 10249, 10256
 # So often kube-proxy is started until it knows its zone, of which it hears in so many seconds or never.
-STARTS, LEARNS_WITHIN = 3, 3.0
+STARTS, LEARNS_WITHIN = 10, 3.0
 
 
 def kube_proxy() -> str:
@@ -150,8 +150,8 @@ class KubeProxy:
                 found[("queued" if match[1] else "synced", match[2] or "")] = float(match[3])
         return found
 
-    def wait_synced(self, timeout: float = 60) -> None:
-        """Returns once everything that was queued has been written."""
+    def wait_synced(self, changed: float = 0, timeout: float = 300) -> None:
+        """Returns once everything that was queued has been written, and something was queued since `changed`."""
         deadline = time.time() + timeout
         stable: dict[tuple[str, str], float] | None = None
         while time.time() < deadline:
@@ -160,7 +160,8 @@ class KubeProxy:
             seen = self.metrics()
             synced = {f: t for (kind, f), t in seen.items() if kind == "synced"}
             queued = {f: t for (kind, f), t in seen.items() if kind == "queued"}
-            done = synced and all(t > 0 and t >= queued.get(f, 0) for f, t in synced.items())
+            heard = max(queued.values(), default=0) >= changed
+            done = heard and synced and all(t > 0 and t >= queued.get(f, 0) for f, t in synced.items())
             if done and seen == stable:
                 return
             stable = seen if done else None

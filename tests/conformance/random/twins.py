@@ -128,12 +128,16 @@ class Original(contextlib.ExitStack):
                 process.wait()
         self.proxy = None
 
-    def wait_for_kube_proxy(self) -> None:
-        """Until it has written what it was told, if it runs."""
+    def wait_for_kube_proxy(self, changed: float = 0) -> None:
+        """Until it has written what it was told, if it runs.
+
+        :param changed: when one object was changed, of which it has to hear; 0 if nobody knows what it has to hear of.
+        """
         if self.proxy:
-            # It waits for a moment before it so much as queues that.
-            time.sleep(WATCH)
-            self.proxy.wait_synced()
+            if not changed:
+                # It waits for a moment before it so much as queues what was changed.
+                time.sleep(WATCH)
+            self.proxy.wait_synced(changed)
 
 
 class Twins(Original):
@@ -190,10 +194,10 @@ class Twins(Original):
         finally:
             theirs.result()
 
-    def follow(self, variant: str, options: dict[str, Any]) -> None:
-        """Both catch up with what the API server has by now."""
+    def follow(self, variant: str, options: dict[str, Any], changed: float = 0) -> None:
+        """Both catch up with what the API server has by now, see `wait_for_kube_proxy`."""
         self.run_ours(variant, options, self.read())
-        self.wait_for_kube_proxy()
+        self.wait_for_kube_proxy(changed)
 
     # ---- the packets
 
