@@ -62,8 +62,12 @@ def put(state: Path, node: str, taints: list[dict[str, str]], second_family: boo
             "endpoints": [endpoint],
         },
     ]
-    (state / "nftables.jsonl.gz").write_bytes(snapshot.dump(build_snapshot(objects)))
-    (state / "nftables.json").write_text(json.dumps({"options": {"node_name": "node-a", **options}}))
+    told = {"nftables.jsonl.gz": snapshot.dump(build_snapshot(objects))}
+    told["nftables.json"] = json.dumps({"options": {"node_name": "node-a", **options}}).encode()
+    for name, data in told.items():
+        # The server may look at any moment, and a run leaves no half file.
+        (state / "new").write_bytes(data)
+        (state / "new").rename(state / name)
 
 
 @pytest.fixture
@@ -86,7 +90,7 @@ def get(lab: Lab, tmp_path: Path) -> Any:
 
     yield ask
     server.terminate()
-    assert server.wait(20) == 0
+    assert server.wait(300) == 0
 
 
 def test_the_server_answers_from_the_state_in_force(

@@ -198,6 +198,8 @@ def test_a_snapshot_from_a_url(pulling: Pulling) -> None:
     # The same ETag: the server sends nothing, and nothing changes.
     pulling.log.write_text("")
     assert pulling.run("pull")[0] == 0
+    # The server writes it down after it has answered.
+    wait_until(lambda: pulling.log.read_text().endswith("\n"), "a line of the server's log")
     assert [line.split('" ')[1].split()[0] for line in pulling.log.read_text().splitlines()] == ["304"]
     pulling.give("pod-b1")
     status, said = pulling.run("pull")

@@ -80,7 +80,7 @@ def test_what_was_altered_is_named(report: tuple[dict[str, Any], Path]) -> None:
     assert "(common rules)" in nodes["node-b"]["drift"]
     services = {service["name"]: service for service in made["services"]}
     assert services["shop/api:tcp"]["altered_on"][0] == "node-a"
-    assert any("pod-a3 x 3" in line for line in services["shop/front:tcp"]["answers"])
+    assert any(re.search("pod-a3 x [123]", line) for line in services["shop/front:tcp"]["answers"])
     assert len(made["summary"]["digests"]) == 1
 
 

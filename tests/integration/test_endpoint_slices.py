@@ -332,12 +332,17 @@ def test_an_api_server_that_goes_away_in_the_middle(plane: ControlPlane) -> None
     assert run(client_of(plane), PassOptions())["changed"] is False
 
 
+# It goes no further than it is told: who kills it may be late.
 KILLED = """
-import sys
+import sys, threading
 sys.path[:0] = json_path
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.connection import Options, connect
 from ansible_collections.kubenode.servicenet.plugins.module_utils._cluster.endpoint_pass import PassOptions, run_pass
-run_pass(connect(Options(kubeconfig=sys.argv[1])), PassOptions(), lambda done, _total: print(done, flush=True))
+def progress(done, _total):
+    print(done, flush=True)
+    if done == int(sys.argv[2]):
+        threading.Event().wait()
+run_pass(connect(Options(kubeconfig=sys.argv[1])), PassOptions(), progress)
 """
 
 
@@ -346,7 +351,7 @@ def test_a_killed_pass_is_completed_by_the_next(plane: ControlPlane, after: int)
     _large(plane.api, 40)
     script = KILLED.replace("json_path", json.dumps(sys.path))
     process = subprocess.Popen(
-        [sys.executable, "-c", script, str(plane.kubeconfig())], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script, str(plane.kubeconfig()), str(after)], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     for line in process.stdout:

@@ -178,6 +178,7 @@ def test_everything_is_gone_after_the_owner_was_killed(how: signal.Signals) -> N
         if how == signal.SIGKILL:
             # Whoever starts a lab beside this test may have been faster.
             remove_stale()
+            wait_until(lambda: not (BASE / prefix).exists(), "the other one to have removed it")
         assert not namespaces(prefix)
         assert not started(int(holder))
         assert not (BASE / prefix).exists()

@@ -206,6 +206,8 @@ def ask(source: str, vip: str, protocol: str = "TCP", port: int = 80, patience: 
         one.setsockopt(*FREEBIND[":" in vip], 1)
         one.bind((source, 0))
         one.connect((vip, port))
+        # Who answers runs in this process, and may be late on a busy machine.
+        one.settimeout(60)
         if protocol == "UDP":
             one.send(b"?")
         return one.recv(100).decode()
@@ -359,10 +361,12 @@ def test_each_service_has_its_own_timeout(node: Node, family: int) -> None:
     other = "10.96.0.2" if family == 4 else "fd00:10:96::2"
     node.program(service("web", VIP[family], [1, 2], **sticky(5)), service("api", other, [1, 2], **sticky(600)))
     with servers(family):
+        began = time.monotonic()
         for number in range(1, 9):
             ask(client(family, number), VIP[family])
             ask(client(family, number), other)
-    assert len(remembered(node, family)) == 16
+        # On a busy machine the first of them may be over by now.
+        assert len(remembered(node, family)) == 16 or time.monotonic() - began > 5
     wait_until(lambda: len(remembered(node, family)) <= 8)
     assert collections.Counter(key[1] for key in remembered(node, family)) == {other: 8}
 
@@ -380,14 +384,14 @@ def test_a_run_that_ends_before_it_forgets_is_healed(node: Node, monkeypatch: py
 
     with servers(4):
         node.program(service("web", VIP[4], [1, 2], **sticky()))
-        for number in range(1, 17):
+        for number in range(1, 33):
             ask(client(4, number), VIP[4])
         with monkeypatch.context() as context:
             context.setattr(NftablesMode, "_forget", killed)
             with pytest.raises(KeyboardInterrupt):
                 node.program(service("web", VIP[4], [2], **sticky()))
         assert node.again().changed
-        assert {ask(client(4, number), VIP[4]) for number in range(1, 17)} == {endpoint(4, 2)}
+        assert {ask(client(4, number), VIP[4]) for number in range(1, 33)} == {endpoint(4, 2)}
         assert not node.again().changed
 
 

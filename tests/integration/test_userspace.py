@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,6 +29,7 @@ from integration.services_lab import (
     vip,
 )
 from integration.test_services_load import STREAM, Traffic
+from lab.claim import kill_and_wait
 from lab.waiting import wait_until
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.processes import children
@@ -174,8 +173,7 @@ def kill_nginx(node: ServicesNode) -> None:
     """All processes of the node's nginx, as in a boot."""
     for file in (node.run_dir / "userspace").glob("*.pid"):
         master = int(file.read_text())
-        for pid in [master, *children(master)]:
-            os.kill(pid, signal.SIGKILL)
+        kill_and_wait([master, *children(master)])
 
 
 def test_a_port_that_was_taken_meanwhile_is_given_up(node: ServicesNode) -> None:

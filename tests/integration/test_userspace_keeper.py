@@ -96,6 +96,7 @@ def test_a_boot_is_healed(programmed: Lab, node: Node) -> None:
     ports = json.loads(node.run(["cat", PORTS]).stdout)["ports"]
     for pattern in (PROGRAM, "nginx: (master|worker)"):
         node.run(["kill", "-9", *map(str, processes(node, pattern))])
+        wait_until(lambda pattern=pattern: not processes(node, pattern), f"the end of {pattern}")  # type: ignore[misc]
     node.run(["sh", "-c", "rm -r /run/servicenet; nft flush ruleset; sysctl -q -w net.ipv4.ip_local_reserved_ports="])
     assert not answers(programmed)
     assert resync(programmed) == [1, 0]

@@ -17,6 +17,7 @@ away, so it boots again with all that it wrote. Its network namespace is new at 
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -157,8 +158,10 @@ class Machine(Ground):
         def is_systemd() -> bool:
             if process.poll() is not None:
                 raise LabError(f"The machine did not boot: {(self.directory / f'{NAME}.log').read_text()}")
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            return bool(children) and Path(f"/proc/{children[0]}/comm").read_text() == "systemd\n"
+            with contextlib.suppress(OSError):  # what the shell starts on the way ends at any moment
+                children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+                return bool(children) and Path(f"/proc/{children[0]}/comm").read_text() == "systemd\n"
+            return False
 
         wait_until(is_systemd, "systemd")
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()

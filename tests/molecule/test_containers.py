@@ -17,6 +17,7 @@ from lab.cluster import PLAIN
 from lab.containers import ContainerLab, best_lab, obstacle
 from lab.engine import Engine
 from lab.names import run_at
+from lab.waiting import wait_until
 
 NOBODY = "unix:///nonexistent/docker.sock"
 
@@ -98,7 +99,8 @@ def test_nothing_of_an_engine_stays(engine: dict[str, str], monkeypatch: pytest.
         lab.open()
         holder = lab.node("node-a").holder
         assert ("docker0" in os.listdir("/sys/class/net")) == had_bridge
-    assert not Path(f"/proc/{holder}").exists()
+    # Whoever was in it ends with its first process, one after the other.
+    wait_until(lambda: not Path(f"/proc/{holder}").exists(), "the end of a container's process")
     lab.close()
     assert not [*namespaces(lab.prefix), *BASE.glob(f"{lab.prefix}*"), *BASE.glob(f"{own.prefix}*")]
     assert not [*CGROUP_DIR.glob(f"*/{own.prefix}"), *CGROUP_DIR.glob(own.prefix)]
