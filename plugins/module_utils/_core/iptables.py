@@ -21,6 +21,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import ipaddress
 import re
@@ -326,7 +327,7 @@ class _Chains:
         for start in range(0, len(backends), size):
             group = backends[start : start + size]
             chain = f"SERVICENET-C-{_hash(entry.name, entry.protocol, role, str(start), str(size))}"
-            self.chains[container(entry.family, "nat", chain)] = self._choose(entry, f"{role}{start}", group)
+            self.chains[container(entry.family, "nat", chain)] = self._choose(entry, f"{role}-{start}", group)
             rules.append(f"{text.share(len(group), left)}-g {chain}")
             left -= len(group)
         return rules
@@ -428,8 +429,8 @@ def _addresses_ending_in(family: int, value: int) -> re.Pattern[bytes]:
 
 
 def _hash(*words: str) -> str:
-    """Twelve letters and digits for a chain's name."""
-    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:12]
+    """Letters and digits for a chain's name, as many as one has room for: nobody shall find a Service with the same."""
+    return base64.b32encode(hashlib.sha256("\0".join(words).encode()).digest())[:15].decode()
 
 
 def _memory(entry: PortRules, backend: Backend) -> str:

@@ -12,6 +12,6 @@ This module util is private to the collection: nothing outside kubenode.servicen
 
 from __future__ import annotations
 
-IPTABLES = 1
+IPTABLES = 2
 NFTABLES = 1
 SNAPSHOT = 1

@@ -26,7 +26,9 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.table im
     CLUSTER_IP,
     LOAD_BALANCER,
     REJECT,
+    Backend,
     ServiceTable,
+    Target,
 )
 
 from . import clusters
@@ -105,8 +107,16 @@ def test_sixteen_thousand_services_do_not_make_sixteen_thousand_chains() -> None
 
 @pytest.mark.parametrize("count", [1, 4, 5, 16, 17, 250, 257, 1000])
 def test_every_endpoint_has_the_same_chance(count: int) -> None:
-    objects = many_endpoints(count)
-    _table, program = compiled(objects)
+    _table, program = compiled(many_endpoints(count))
+    found = chances(program)
+    assert len(found) == count
+    assert all(abs(share * count - 1) < 0.001 for share in found.values())
+    # No chain is long, so no packet meets many rules.
+    assert max(len(rules) for rules in program.values()) <= 2 * iptables.CHOICES
+
+
+def chances(program: Program) -> dict[str, float]:
+    """The chance of each endpoint of the one Service."""
     found: dict[str, float] = {}
 
     def walk(chain: str, reached: float) -> None:
@@ -124,10 +134,27 @@ def test_every_endpoint_has_the_same_chance(count: int) -> None:
 
     (entrance,) = (name for name in program if "/nat/SERVICENET-B-" in name)
     walk(entrance.split("/")[2], 1.0)
-    assert len(found) == count
-    assert all(abs(share * count - 1) < 0.001 for share in found.values())
-    # No chain is long, so no packet meets many rules.
-    assert max(len(rules) for rules in program.values()) <= 2 * iptables.CHOICES
+    return found
+
+
+def test_a_part_of_a_huge_service_takes_no_chain_of_another_part() -> None:
+    """The 40,960th endpoint and those behind it had the chains of the 4,096th."""
+    backends = tuple(Backend(f"10.128.{i // 250}.{i % 250 + 1}", 80, False) for i in range(41_000))
+    everywhere = Target(BALANCE, backends)
+    (entry,) = compiled(many_endpoints(1))[0].rules
+    found = chances(COMPILER.compile([entry._replace(internal=everywhere, cluster=everywhere, external=everywhere)]))
+    assert len(found) == len(backends)
+    assert all(abs(share * len(backends) - 1) < 0.001 for share in found.values())
+
+
+def test_the_name_of_a_chain_can_not_be_hit_by_the_name_of_another_service() -> None:
+    """Who may name Services could try 2**48 names in some hours, and have what another Service is sent."""
+    names = {iptables.parts(name)[2] for name in compiled(many_endpoints(300))[1]}
+    of_service = [name for name in names if re.match("SERVICENET-[BCX]-", name)]
+    assert len(of_service) > 10
+    assert all(len(name) == 28 for name in of_service)
+    assert all(set(name[13:]) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for name in of_service)
+    assert set.union(*(set(name[13:]) for name in of_service)) - set("ABCDEF234567")
 
 
 def test_the_entrance_from_outside() -> None:
