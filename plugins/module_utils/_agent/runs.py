@@ -214,8 +214,14 @@ def _written(config: Config, command: str, deed: Callable[[], Done], began: floa
     return record
 
 
+def _read_at(config: Config, record: outcomes.Record) -> float:
+    """When the cluster was read last, here or by whoever put the snapshot there; 0 if it never was."""
+    known = record.get("snapshot_read")
+    return float(known or (stored.read_time(config.snapshot) if os.path.exists(config.snapshot) else 0))
+
+
 def _age(config: Config, before: outcomes.Record) -> str:
-    read = before.get("snapshot_read") or (stored.read_time(config.snapshot) if os.path.exists(config.snapshot) else 0)
+    read = _read_at(config, before)
     return f"the cluster was read {int(time.time() - read)} s ago." if read else "the cluster was never read."
 
 
@@ -223,7 +229,7 @@ def status(config: Config) -> dict[str, Any]:
     """What is in force, since when, and how old it is."""
     name, record = last_run(config.state_dir, list(MAKERS))
     last = outcomes.read(config.outcome_path)
-    read = last.get("snapshot_read") or 0
+    read = _read_at(config, last)
     return {
         "mode": name,
         "digest": record.get("snapshot", ""),

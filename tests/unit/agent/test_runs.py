@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import time
 from pathlib import Path
 
@@ -104,6 +105,16 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Source:
     monkeypatch.setattr(source, "fetch", made.fetch)
     monkeypatch.setattr(runs, "_program", lambda *_rest: Outcome(False, [], [], [], [], {}))
     return made
+
+
+def test_the_age_of_a_snapshot_that_no_pull_brought_is_known(config: Config) -> None:
+    """As after the playbook site, before the first pull."""
+    config = config._replace(snapshot=f"{config.state_dir}/snapshot.jsonl.gz")
+    assert runs.status(config)["snapshot_age"] is None
+    Path(config.snapshot).write_bytes(snapshot.dump(build_snapshot([])))
+    hour_ago = time.time() - 3600
+    os.utime(config.snapshot, (hour_ago, hour_ago))
+    assert 3600 <= runs.status(config)["snapshot_age"] < 3700
 
 
 @pytest.mark.parametrize("kind", ["cluster", "url"])
