@@ -30,7 +30,7 @@ from ._core.snapshot import Snapshot
 from ._core.table import ServiceTable
 from ._mode import Mode, Step
 from ._node import files, sysctl
-from ._node.generation import is_of_this_boot
+from ._node.generation import is_of_this_boot, token_of_boot
 from ._node.lock import Lock, rules_path
 from ._node.runner import MissingInKernelError, MissingToolError
 from ._outcome import MOST_NAMED, Outcome
@@ -405,7 +405,9 @@ def _record_of(
     request: Request, mode: Mode, settings: Settings, applied: Snapshot, token: Any, holds: Any
 ) -> dict[str, Any]:
     version = mode.compiler.version
-    return state_files.record(request.options, version, settings.recorded(), applied.digest, token, holds)
+    # Where nothing tells that the rules still stand, this much tells in which kernel they were.
+    told = token or token_of_boot()
+    return state_files.record(request.options, version, settings.recorded(), applied.digest, told, holds)
 
 
 def _applied(request: Request) -> Snapshot | None:

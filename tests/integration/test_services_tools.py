@@ -73,8 +73,7 @@ def test_a_change_for_a_tool_that_is_gone_waits_until_it_is_back(node: ServicesN
     node.give(service("web", 10, {"pod-a2": "ready"}))
     with without(node.server, tools):
         assert "not installed on this node" in node.fail()
-        if node.variant.options.get("variant") != "legacy":  # which tells of no boot
-            assert "nginx" in tools or "not installed on this node" in node.fail(state="absent")
+        assert "nginx" in tools or "not installed on this node" in node.fail(state="absent")
     assert node.tables() == before
     assert node.run()["changed"]
     assert node.probe("pod", vip(10)) == {"pod-a2:8080": 4}

@@ -32,7 +32,7 @@ from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.stale_flows import Flow
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.table import PortRules
 from ansible_collections.kubenode.servicenet.plugins.module_utils._mode import ModeDefaults, Step
-from ansible_collections.kubenode.servicenet.plugins.module_utils._node import udp_flows
+from ansible_collections.kubenode.servicenet.plugins.module_utils._node import generation, udp_flows
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node.runner import (
     MissingInKernelError,
     MissingToolError,
@@ -507,6 +507,23 @@ def test_absent_takes_everything_once(node: Node) -> None:
     assert (done.changed, done.before, done.after) == (True, told.before, told.after)
     assert (node.kernel, node.flows, list(node.state.iterdir())) == ({}, [], [])
     assert not node.remove().changed
+
+
+def test_rules_of_a_kernel_that_tells_no_token_are_not_gone_with_their_tool(
+    node: Node, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As with iptables-legacy and IPVS. Another boot has them no more."""
+    node.give(**OLD)
+    node.generation = None
+    node.run()
+    node.installed = False
+    with pytest.raises(MissingToolError):
+        node.remove()
+    assert node.kernel == wanted(**OLD)
+    (tmp_path / "boot_id").write_text("another\n")
+    monkeypatch.setattr(generation, "BOOT_ID", str(tmp_path / "boot_id"))
+    assert node.remove().changed
+    assert list(node.state.iterdir()) == []
 
 
 def test_a_kernel_that_can_hold_none_of_it_has_nothing_to_lose(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,9 +58,14 @@ def token() -> str:
         return ""
     with Netlink(NETLINK_NETFILTER, "tell the network namespace") as netlink:
         cookie = netlink.cookie()
-    return f"{boot_id()}:{os.stat('/proc/self/ns/net').st_ino}.{cookie}:{generation}"
+    return f"{token_of_boot()}{os.stat('/proc/self/ns/net').st_ino}.{cookie}:{generation}"
+
+
+def token_of_boot() -> str:
+    """What stands in the place of a token where the kernel tells none: it equals none that it ever tells."""
+    return f"{boot_id()}:"
 
 
 def is_of_this_boot(text: str) -> bool:
     """Was this token told by the kernel that runs now?"""
-    return text.startswith(f"{boot_id()}:")
+    return text.startswith(token_of_boot())
