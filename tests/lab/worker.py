@@ -292,7 +292,7 @@ def http_get(url: str, timeout: float) -> tuple[int, str]:
     :param timeout: seconds for the connection; who accepts it has SERVERS_PATIENCE.
     """
     parts = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or http.client.HTTP_PORT, timeout=timeout)
     try:
         connection.connect()
         connection.sock.settimeout(SERVERS_PATIENCE)
