@@ -8,13 +8,14 @@ for a kernel on which it does not run."""
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from conformance.packets.outcome import classify
-from conformance.packets.packet_lab import PacketLab, family
+from conformance.packets.packet_lab import PacketLab
 from conformance.random.clusters import generate, probes
 from conformance.random.twins import Original
 
@@ -43,9 +44,10 @@ def _case(original: Original, seed: int) -> tuple[str, dict[str, Any]]:
     for mode in MODES:
         original.start_kube_proxy(mode, cluster.options)
         original.wait_for_kube_proxy()
-        for probe, outcome in zip(asked, _outcomes(original.theirs, asked), strict=True):
+        outcomes = _outcomes(original.theirs, asked)
+        _complete(original, cluster.manifests, asked, outcomes)
+        for probe, outcome in zip(asked, outcomes, strict=True):
             probe["expected"][mode] = outcome
-    _complete(asked, _ports(cluster.manifests))
     return cluster.name, {
         "proxy_options": cluster.options,
         "before": original.completed(cluster.before, cluster.manifests),
@@ -82,32 +84,28 @@ def _outcomes(lab: PacketLab, asked: list[dict[str, Any]]) -> list[dict[str, Any
     return seen
 
 
-def _ports(manifests: Iterable[dict[str, Any]]) -> dict[tuple[str, str, int], int]:
-    """Service, protocol, and port or node port -> the port."""
-    found = {}
-    for one in manifests:
-        if one["kind"] == "Service":
-            name = f"{one['metadata']['namespace']}/{one['metadata']['name']}"
-            for port in one["spec"]["ports"]:
-                for number in (port["port"], port.get("nodePort")):
-                    found[name, port["protocol"], number] = port["port"]
-    return found
-
-
-def _complete(asked: list[dict[str, Any]], ports: dict[tuple[str, str, int], int]) -> None:
-    """Chance says which endpoint a client sticks to: another one of the same service port, seen by whichever client and
-    through whichever address, is as good."""
-    endpoints: dict[Any, set[str]] = {}
-    sticky = []
-    for probe in asked:
-        service = probe["target"].split(" ")[0]
-        port = ports.get((service, probe["proto"], probe["port"]))
-        key = (service, probe["proto"], port, family(probe["address"]))
-        for outcome in probe["expected"].values():
-            endpoints.setdefault(key, set()).update(outcome.get("backends", ()))
-            if outcome.get("any_of"):
-                sticky.append((outcome, key))
-    for outcome, key in sticky:
-        outcome["backends"] = dict.fromkeys(endpoints[key], "any") | outcome["backends"]
+def _complete(
+    original: Original, manifests: Iterable[dict[str, Any]], asked: list[dict[str, Any]], outcomes: list[dict[str, Any]]
+) -> None:
+    """Chance says which endpoint a client sticks to: any that it gets where there is no affinity is as good."""
+    places = [place for place, outcome in enumerate(outcomes) if outcome.get("any_of")]
+    sticky = [one for one in manifests if one["kind"] == "Service" and one["spec"]["sessionAffinity"] == "ClientIP"]
+    if not places:
+        return
+    changed = time.time()
+    for one in sticky:
+        _patch(original, one, {"sessionAffinity": "None", "sessionAffinityConfig": None})
+    original.wait_for_kube_proxy(changed)
+    free = _outcomes(original.theirs, [asked[place] | {"affinity": False} for place in places])
+    for place, outcome in zip(places, free, strict=True):
+        outcomes[place]["backends"] = outcome.get("backends", {}) | outcomes[place]["backends"]
         # With few endpoints it is chance as well.
-        outcome.pop("spread", None)
+        outcomes[place].pop("spread", None)
+    for one in sticky:
+        config = one["spec"].get("sessionAffinityConfig")
+        _patch(original, one, {"sessionAffinity": "ClientIP", "sessionAffinityConfig": config})
+
+
+def _patch(original: Original, service: dict[str, Any], spec: dict[str, Any]) -> None:
+    metadata = service["metadata"]
+    original.api.patch("Service", metadata["namespace"], metadata["name"], {"spec": spec})
