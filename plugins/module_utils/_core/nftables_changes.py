@@ -327,10 +327,9 @@ class _Half:
     def _meanwhile(self) -> list[str]:
         """Sees to it that nothing is refused that meets neither the table of before nor this one."""
         lines: list[str] = []
-        for name, made in text.MEANWHILE.items():
-            kind = name.replace("meanwhile", "service").replace("service_nodeport", "nodeport")
+        for name, kind in (("meanwhile", "service"), ("meanwhile_nodeport", "nodeport")):
             changes = {**self.elements.get(kind, {}), **self.elements.get(f"outside_{kind}", {})}
-            lines.append(text.declaration(self.family, name, made))
+            lines.append(text.declaration(self.family, name, text.MEANWHILE[name]))
             lines += text.elements("add", self.family, name, [key for key, (_old, new) in changes.items() if new])
         for name, chain in self.compiler.meanwhile(self.family).items():
             lines += _chain(self.family, name, chain)
