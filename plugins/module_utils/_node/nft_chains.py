@@ -22,14 +22,14 @@ FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 def existing(family: int, table: str, chains: Iterable[str]) -> set[str]:
     """Those of these chains that are there; none of them if the kernel doesn't say."""
-    return {name for name in chains if _exists(family, table, name)}
-
-
-def _exists(family: int, table: str, name: str) -> bool:
-    where = attribute(NFTA_CHAIN_TABLE, table.encode() + b"\0") + attribute(NFTA_CHAIN_NAME, name.encode() + b"\0")
+    names = list(chains)
+    if not names:
+        return set()
+    head = nfgenmsg(FAMILIES[family]) + attribute(NFTA_CHAIN_TABLE, table.encode() + b"\0")
+    bodies = [head + attribute(NFTA_CHAIN_NAME, name.encode() + b"\0") for name in names]
     try:
-        with Netlink(NETLINK_NETFILTER, f"tell chain {name}") as netlink:
-            netlink.ask(NFT_MSG_GETCHAIN, nfgenmsg(FAMILIES[family]) + where)
+        with Netlink(NETLINK_NETFILTER, "tell which chains there are") as netlink:
+            codes = netlink.each(NFT_MSG_GETCHAIN, bodies)
     except NetlinkError:
-        return False
-    return True
+        return set()
+    return {name for name, code in zip(names, codes) if code == 0}

@@ -20,14 +20,12 @@ from .._core.errors import NetlinkError
 from .._core.preflight_model import Interface
 from .legacy_tables import LEGACY, PREFIXES, loaded_tables
 from .netlink import NETLINK_NETFILTER, Netlink, attributes, nfgenmsg
+from .nft_chains import NFT_MSG_GETCHAIN, NFTA_CHAIN_NAME, NFTA_CHAIN_TABLE
 from .processes import command, processes
 from .runner import Runner, Which, which
 
 NFT_MSG_GETTABLE = (10 << 8) | 1
-NFT_MSG_GETCHAIN = (10 << 8) | 4
 NFTA_TABLE_NAME = 1
-NFTA_CHAIN_TABLE = 1
-NFTA_CHAIN_NAME = 3
 NFTA_CHAIN_HOOK = 4
 NFTA_CHAIN_POLICY = 5
 NFTA_HOOK_HOOKNUM = 1
