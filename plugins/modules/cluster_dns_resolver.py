@@ -79,10 +79,14 @@ kind:
   sample: systemd-resolved
 """
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._dns_modules import run_resolver_module
+from ansible_collections.kubenode.servicenet.plugins.module_utils._archive import compile_once
 
 
 def main() -> None:
+    # What is imported above this line is compiled twice.
+    compile_once()
+    from ansible_collections.kubenode.servicenet.plugins.module_utils._dns_modules import run_resolver_module  # noqa: PLC0415
+
     run_resolver_module()
 
 

@@ -215,10 +215,14 @@ digest:
   returned: O(state=present) and O(mode=zones)
 """
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._dns_modules import run_zones_module
+from ansible_collections.kubenode.servicenet.plugins.module_utils._archive import compile_once
 
 
 def main() -> None:
+    # What is imported above this line is compiled twice.
+    compile_once()
+    from ansible_collections.kubenode.servicenet.plugins.module_utils._dns_modules import run_zones_module  # noqa: PLC0415
+
     run_zones_module()
 
 

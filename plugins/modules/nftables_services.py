@@ -103,8 +103,7 @@ transactions:
 
 from typing import Any
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._services_module import run_module
-from ansible_collections.kubenode.servicenet.plugins.module_utils._watch import nftables as look
+from ansible_collections.kubenode.servicenet.plugins.module_utils._archive import compile_once
 
 
 def make_mode(params: dict[str, Any]) -> Any:
@@ -115,6 +114,11 @@ def make_mode(params: dict[str, Any]) -> Any:
 
 
 def main() -> None:
+    # What is imported above this line is compiled twice.
+    compile_once()
+    from ansible_collections.kubenode.servicenet.plugins.module_utils._services_module import run_module  # noqa: PLC0415
+    from ansible_collections.kubenode.servicenet.plugins.module_utils._watch import nftables as look  # noqa: PLC0415
+
     run_module("nftables", make_mode, look)
 
 

@@ -70,10 +70,14 @@ token:
   returned: success
 """
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._state_modules import run_confirm_module
+from ansible_collections.kubenode.servicenet.plugins.module_utils._archive import compile_once
 
 
 def main() -> None:
+    # What is imported above this line is compiled twice.
+    compile_once()
+    from ansible_collections.kubenode.servicenet.plugins.module_utils._state_modules import run_confirm_module  # noqa: PLC0415
+
     run_confirm_module()
 
 

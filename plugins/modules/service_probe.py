@@ -201,8 +201,7 @@ table:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError
-from ansible_collections.kubenode.servicenet.plugins.module_utils._probing import run
+from ansible_collections.kubenode.servicenet.plugins.module_utils._archive import compile_once
 
 TARGET = {
     "name": {"type": "str", "required": True},
@@ -230,6 +229,11 @@ ARGUMENTS = {
 
 
 def main() -> None:
+    # What is imported above this line is compiled twice.
+    compile_once()
+    from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import ServicenetError  # noqa: PLC0415
+    from ansible_collections.kubenode.servicenet.plugins.module_utils._probing import run  # noqa: PLC0415
+
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
     # An empty list is there by default, so the argument spec can't say that one option needs another.
     if not module.params["snapshot"]:

@@ -101,11 +101,15 @@ drift:
   returned: success
 """
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._rolling_back import ARGUMENTS, roll_back
-from ansible_collections.kubenode.servicenet.plugins.module_utils._state_modules import run_rollback_module
+from ansible_collections.kubenode.servicenet.plugins.module_utils._archive import compile_once
 
 
 def main() -> None:
+    # What is imported above this line is compiled twice.
+    compile_once()
+    from ansible_collections.kubenode.servicenet.plugins.module_utils._rolling_back import ARGUMENTS, roll_back  # noqa: PLC0415
+    from ansible_collections.kubenode.servicenet.plugins.module_utils._state_modules import run_rollback_module  # noqa: PLC0415
+
     run_rollback_module(ARGUMENTS, roll_back)
 
 

@@ -127,11 +127,15 @@ confirm_token:
   returned: O(state=present)
 """
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._removing import remove
-from ansible_collections.kubenode.servicenet.plugins.module_utils._state_modules import run_removal_module
+from ansible_collections.kubenode.servicenet.plugins.module_utils._archive import compile_once
 
 
 def main() -> None:
+    # What is imported above this line is compiled twice.
+    compile_once()
+    from ansible_collections.kubenode.servicenet.plugins.module_utils._removing import remove  # noqa: PLC0415
+    from ansible_collections.kubenode.servicenet.plugins.module_utils._state_modules import run_removal_module  # noqa: PLC0415
+
     run_removal_module(remove)
 
 

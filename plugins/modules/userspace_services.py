@@ -133,11 +133,15 @@ transactions:
   returned: O(state=present)
 """
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._mode_userspace import make_mode
-from ansible_collections.kubenode.servicenet.plugins.module_utils._services_module import run_module
+from ansible_collections.kubenode.servicenet.plugins.module_utils._archive import compile_once
 
 
 def main() -> None:
+    # What is imported above this line is compiled twice.
+    compile_once()
+    from ansible_collections.kubenode.servicenet.plugins.module_utils._mode_userspace import make_mode  # noqa: PLC0415
+    from ansible_collections.kubenode.servicenet.plugins.module_utils._services_module import run_module  # noqa: PLC0415
+
     run_module("userspace", make_mode)
 
 

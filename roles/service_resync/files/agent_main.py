@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 
-from ansible_collections.kubenode.servicenet.plugins.module_utils._agent.cli import main
+from ansible_collections.kubenode.servicenet.plugins.module_utils._archive import compile_once
 
 
 def run(argv: list[str], data: str | None = None) -> tuple[int, str, str]:
@@ -46,6 +46,9 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
+    compile_once()
+    from ansible_collections.kubenode.servicenet.plugins.module_utils._agent.cli import main
+
     if "serve" not in sys.argv:
         gc.disable()
     status = main(sys.argv[1:], run, say)
