@@ -10,7 +10,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import ipaddress
-from typing import Iterable, NamedTuple
+from typing import NamedTuple, Sequence
 
 UNICAST = 1
 LOCAL = 2
@@ -38,7 +38,7 @@ def _number(address: str, family: int) -> int:
     return int(first) << 24 | int(second) << 16 | int(third) << 8 | int(fourth)
 
 
-def unroutable(routes: Iterable[Route], addresses: set[str], family: int) -> frozenset[str]:
+def unroutable(routes: Sequence[Route], addresses: set[str], family: int) -> frozenset[str]:
     """The ``addresses`` that the longest matching route of any table refuses, or that no route matches.
 
     Tables are not told apart, as rules may send packets to any of them: an address counts as routable if in doubt.
@@ -56,15 +56,18 @@ def unroutable(routes: Iterable[Route], addresses: set[str], family: int) -> fro
     ]
     if not any(False in known.values() for known in by_length.values()) and by_length.get(0, {}).get(0):
         return frozenset()
+    # Most addresses of a cluster are neighbours: where no route tells the addresses of a /24 apart, one stands for all.
+    told_apart = {route.network >> 8 for route in routes if route.length > 24}
+    neighbours: dict[str, bool] = {}
     lost: set[str] = set()
     for address in addresses:
-        number = _number(address, family)
-        for shift, known in lengths:
-            usable_here = known.get(number >> shift)
-            if usable_here is not None:
-                if not usable_here:
-                    lost.add(address)
-                break
-        else:
+        where = address.rpartition(".")[0]
+        is_routed = neighbours.get(where)
+        if is_routed is None:
+            number = _number(address, family)
+            is_routed = next((known[number >> shift] for shift, known in lengths if number >> shift in known), False)
+            if where and number >> 8 not in told_apart:
+                neighbours[where] = is_routed
+        if not is_routed:
             lost.add(address)
     return frozenset(lost)

@@ -209,27 +209,28 @@ def test_only_the_wanted_families_are_looked_at() -> None:
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, 2**8 - 1), st.integers(0, 8), st.sampled_from([UNICAST, LOCAL, BLACKHOLE, UNREACHABLE, 3])
+            st.integers(0, 2**10 - 1), st.integers(0, 10), st.sampled_from([UNICAST, LOCAL, BLACKHOLE, UNREACHABLE, 3])
         ),
         max_size=12,
     )
 )
 def test_the_longest_route_decides(table: list[tuple[int, int, int]]) -> None:
-    """Against a plain search, in a world where all addresses are 10.0.0.x."""
+    """Against a plain search, in a world where all addresses are 10.0.0.x to 10.0.3.x."""
     routes = [
-        Route((0x0A000000 | number) >> (8 - bits) << (8 - bits), 24 + bits, kind, BOOT, "")
+        Route((0x0A000000 | number) >> (10 - bits) << (10 - bits), 22 + bits, kind, BOOT, "")
         for number, bits, kind in table
     ]
+    world = {f"10.0.{number >> 8}.{number & 255}": 0x0A000000 | number for number in range(2**10)}
     lost = set()
-    for last in range(256):
+    for address, number in world.items():
         matching = [
             (one.length, one.kind not in (BLACKHOLE, UNREACHABLE))
             for one in routes
-            if one.kind != 3 and (0x0A000000 | last) >> (32 - one.length) == one.network >> (32 - one.length)
+            if one.kind != 3 and number >> (32 - one.length) == one.network >> (32 - one.length)
         ]
         if not matching or not max(matching)[1]:
-            lost.add(f"10.0.0.{last}")
-    assert unroutable(routes, {f"10.0.0.{last}" for last in range(256)}, 4) == lost
+            lost.add(address)
+    assert unroutable(routes, set(world), 4) == lost
 
 
 def test_an_unreachable_default_route_is_none() -> None:
