@@ -15,6 +15,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 from . import _state_files as state_files
@@ -24,17 +25,20 @@ from ._core.errors import NetlinkError, PreflightError, ServicenetError, Snapsho
 from ._core.live import LiveFrontend
 from ._core.passes import Changes, Pass, Program
 from ._core.preflight_model import Report, SysctlChange
-from ._core.resolve import resolve
 from ._core.settings import Settings
 from ._core.snapshot import Snapshot
 from ._core.table import ServiceTable
 from ._mode import Mode, Step
 from ._node import files, sysctl
+from ._node.aside import Aside, on_all_processors
 from ._node.generation import is_of_this_boot, token_of_boot
 from ._node.lock import Lock, rules_path
 from ._node.runner import MissingInKernelError, MissingToolError
 from ._outcome import MOST_NAMED, Outcome
 from ._state_files import MODES
+
+# Their fingerprint takes longer than a process to begin.
+MANY_CONTAINERS = 10_000
 
 _NO_SERVICES = ServiceTable((), (), ())
 
@@ -143,7 +147,7 @@ def absent(request: Request, mode: Mode) -> Outcome:
     changes = _removal(request, mode)
     record, _warnings = _read_record(request)
     old = _applied(request)
-    before = _NO_SERVICES if old is None else resolve(old.services()[0], request.settings(old).view)
+    before = _NO_SERVICES if old is None else _table(old, request.settings(old))
     lines = describing.describe(before) or [f"{len(changes)} chains, maps or sets"]
     # The kernel settings serve all modes: the last one to go puts them back.
     others = (state_files.record_path(request.state_dir, name) for name in MODES if name != request.name)
@@ -204,15 +208,19 @@ def inspect(request: Request) -> Inspection:
     settings = request.settings(asked)
     mode = request.mode(settings)
     current = mode.read()
-    table = _NO_SERVICES if applied is None else resolve(applied.services()[0], settings.view)
+    table = _NO_SERVICES if applied is None else _table(applied, settings)
     drift = _drift(mode, table, current) if applied is not None else []
     missing: list[str] = []
     surplus: list[str] = []
     if applied is None or applied.digest != asked.digest:
-        wanted = set(describing.describe(resolve(asked.services()[0], settings.view)))
+        wanted = set(describing.describe(_table(asked, settings)))
         known = set(describing.describe(table))
         missing, surplus = sorted(wanted - known), sorted(known - wanted)
     return Inspection(applied, table, mode.frontends(current), drift, missing, surplus, mode, current)
+
+
+def _table(of: Snapshot, settings: Settings) -> ServiceTable:
+    return passes.table(of, settings.view, on_all_processors)[0]
 
 
 def read_snapshot(path: str) -> bytes:
@@ -252,7 +260,7 @@ def _plan(request: Request) -> _Plan:
     as_left = usable and (current is None or record["holds"] == describing.fingerprint(current))
     done = passes.incremental(old, new, settings.view, mode.compiler) if as_left and old is not None else None
     if done is None:
-        done = passes.full(new, settings.view, mode.compiler, old)
+        done = passes.full(new, settings.view, mode.compiler, old, on_all_processors)
         current = mode.read() if current is None else current
     changes = mode.complete(done.changes(current), current)
     drift = _drift(mode, done.before, current) if usable and not as_left and current is not None else []
@@ -315,6 +323,7 @@ def _apply(request: Request, plan: _Plan) -> None:
     mode = plan.mode
     holds = plan.record.get("holds")
     sysctl.Settings(request.sysctls_path).apply((change.name, change.new) for change in plan.sysctls)
+    foreseen = _Foreseen(plan)
     if plan.changes:
         # From here on a kill leaves something between old and new: the next run must not trust the state file.
         files.write_json(request.record_path, {**plan.record, "pending": True})
@@ -325,7 +334,7 @@ def _apply(request: Request, plan: _Plan) -> None:
     elif plan.changes:
         # What the tool shows counts, not what it was told: then another spelling of the same is no drift next time.
         shown = mode.read()
-        holds = describing.fingerprint(shown)
+        holds = foreseen.fingerprint_of(shown)
         if not _is_there(plan.changes, shown):
             token = holds = ""  # another program flushed it at once: the next run trusts nothing
     else:
@@ -337,6 +346,19 @@ def _apply(request: Request, plan: _Plan) -> None:
     if plan.record.get("snapshot") != plan.new.digest or files.read_bytes(request.applied_path) is None:
         files.write_atomic(request.applied_path, plan.data, 0o640)
     files.write_json(request.record_path, _record_of(request, mode, plan.settings, plan.new, token, holds))
+
+
+class _Foreseen:
+    """What the node should hold after a first program, and its fingerprint, which is made while the tool works."""
+
+    def __init__(self, plan: _Plan) -> None:
+        self._program = passes.applied(plan.current or {}, plan.changes)
+        many = not plan.done.before.rules and len(self._program) > MANY_CONTAINERS
+        self._fingerprint = Aside(partial(describing.fingerprint, self._program), many)
+
+    def fingerprint_of(self, shown: Program) -> str:
+        """The fingerprint of what it does hold."""
+        return str(self._fingerprint.result()) if shown == self._program else describing.fingerprint(shown)
 
 
 def _is_there(changes: Changes, shown: Program) -> bool:

@@ -28,6 +28,10 @@ class ObjectError(ServicenetError):
         self.key = key
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[ObjectError], tuple[str, str, str]]:
+        """So that one that was raised in another process arrives as it was."""
+        return ObjectError, (self.kind, self.key, self.reason)
+
 
 class SnapshotError(ServicenetError):
     """A snapshot as a whole can't be used; what was in force before stays."""

@@ -15,13 +15,13 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from functools import cached_property
-from typing import Any, Dict, NamedTuple, Protocol, Tuple
+from collections.abc import Iterable, Sequence
+from functools import cached_property, partial
+from typing import Any, Callable, Dict, NamedTuple, Protocol, Tuple
 
 from . import snapshot as snapshots
 from .errors import ObjectError
-from .resolve import NodeView, resolve
+from .resolve import Decided, NodeView, decide, joined, resolve
 from .snapshot import Snapshot
 from .table import PortRules, ServiceTable
 
@@ -70,14 +70,40 @@ class Pass(NamedTuple):
         return {n: (held.get(n), self.new.get(n)) for n in names if held.get(n) != self.new.get(n)}
 
 
+def applied(program: Program, changes: Changes) -> Program:
+    """A program after changes."""
+    held = {**program, **{name: new for name, (_old, new) in changes.items()}}
+    return {name: content for name, content in held.items() if content is not None}
+
+
 _NOTHING = ServiceTable((), (), ())
 
+# Does a work with consecutive parts of Service lines -> what came of each part, in their order.
+Spread = Callable[[Callable[["Sequence[bytes]"], Any], "Sequence[bytes]"], "list[Any]"]
 
-def full(new: Snapshot, view: NodeView, compiler: Compiler, old: Snapshot | None = None) -> Pass:
+
+def in_one(work: Callable[[Sequence[bytes]], Any], lines: Sequence[bytes]) -> list[Any]:
+    """The ``Spread`` that has one part."""
+    return [work(lines)]
+
+
+def table(snapshot: Snapshot, view: NodeView, spread: Spread = in_one) -> tuple[ServiceTable, list[ObjectError]]:
+    """-> (the table of all Services of a snapshot, those that are refused)."""
+    parts = spread(partial(_read_and_decide, view), snapshot.service_lines())
+    return joined([decided for decided, _refused in parts]), [one for _decided, refused in parts for one in refused]
+
+
+def _read_and_decide(view: NodeView, lines: Sequence[bytes]) -> tuple[Decided, list[ObjectError]]:
+    services, refused = snapshots.read_services(lines)
+    return decide(services, view), refused
+
+
+def full(
+    new: Snapshot, view: NodeView, compiler: Compiler, old: Snapshot | None = None, spread: Spread = in_one
+) -> Pass:
     """Compiles everything; ``old`` only serves to tell people what changes."""
-    services, refused = new.services()
-    after = resolve(services, view)
-    before = resolve(old.services()[0], view) if old is not None else _NOTHING
+    after, refused = table(new, view, spread)
+    before = table(old, view, spread)[0] if old is not None else _NOTHING
     return Pass(True, {}, compiler.compile(after.rules), before, after, tuple(refused))
 
 

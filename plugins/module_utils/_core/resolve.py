@@ -12,7 +12,7 @@ This module util is private to the collection: nothing outside kubenode.servicen
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from . import values
@@ -65,8 +65,20 @@ class _Candidate(NamedTuple):
     node_hints: tuple[str, ...]
 
 
+class Decided(NamedTuple):
+    """Some Services, each decided by itself: what two of them claim stands in both."""
+
+    rules: list[PortRules]
+    health_checks: list[HealthCheck]
+
+
 def resolve(services: Iterable[Service], view: NodeView) -> ServiceTable:
     """Decides all given Services. Where two claim one frontend, the first by name keeps it; the other is warned of."""
+    return joined([decide(services, view)])
+
+
+def decide(services: Iterable[Service], view: NodeView) -> Decided:
+    """Decides each of the given Services."""
     rules: list[PortRules] = []
     checks: list[HealthCheck] = []
     for service in sorted(services, key=lambda s: (s.namespace, s.name)):
@@ -75,8 +87,13 @@ def resolve(services: Iterable[Service], view: NodeView) -> ServiceTable:
                 rules.extend(_of_family(service, family, view))
             if service.health_check_node_port and service.external_local:
                 checks.extend(_health_check(service, view))
-    kept, warnings = _without_double_claims(rules)
-    return ServiceTable(tuple(kept), tuple(checks), tuple(warnings))
+    return Decided(rules, checks)
+
+
+def joined(parts: Sequence[Decided]) -> ServiceTable:
+    """The table of all parts, which have to be in the order of their Services."""
+    kept, warnings = _without_double_claims(entry for part in parts for entry in part.rules)
+    return ServiceTable(tuple(kept), tuple(check for part in parts for check in part.health_checks), tuple(warnings))
 
 
 def is_served(service: Service, view: NodeView) -> bool:
@@ -243,7 +260,7 @@ def _ready_local_endpoints(service: Service, family: int, view: NodeView) -> int
 # -------------------------------------------------------------------------------------------- between the Services
 
 
-def _without_double_claims(rules: list[PortRules]) -> tuple[list[PortRules], list[str]]:
+def _without_double_claims(rules: Iterable[PortRules]) -> tuple[list[PortRules], list[str]]:
     """Leaves each frontend to the first Service that claims it, so that no mode has to choose."""
     owners: dict[tuple[int, str, str, int], str] = {}
     warnings = []

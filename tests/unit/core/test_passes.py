@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -61,6 +62,19 @@ def test_incremental_passes_end_where_a_full_pass_would(compiler: passes.Compile
                     program[name] = new
         assert program == full
         before = after
+
+
+@each_mode
+@settings(max_examples=30)
+@given(data=st.data())
+def test_parts_make_the_same_pass_as_the_whole(compiler: passes.Compiler, data: st.DataObject) -> None:
+    def in_parts(work: Callable[[Sequence[bytes]], Any], lines: Sequence[bytes]) -> list[Any]:
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(lines)), max_size=3)))
+        return [work(lines[start:end]) for start, end in zip([0, *cuts], [*cuts, len(lines)], strict=True)]
+
+    old, new = (build_snapshot(data.draw(clusters.clusters())) for _side in range(2))
+
+    assert passes.full(new, VIEW, compiler, old, in_parts) == passes.full(new, VIEW, compiler, old)
 
 
 @settings(max_examples=30)
