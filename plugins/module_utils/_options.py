@@ -95,6 +95,9 @@ OWN_ARGUMENTS: dict[str, dict[str, Any]] = {
     },
 }
 
+# The modes that can tell without their own code that there is nothing to do, those of service_rules_unchanged.
+TOLD_APART = ("iptables", "nftables")
+
 # Those of service_rules.
 RULES_ARGUMENTS: dict[str, Any] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

@@ -25,3 +25,14 @@ class Outcome(NamedTuple):
     drift: list[str]
     warnings: list[str]
     facts: dict[str, Any]
+
+
+def returned(mode: str, outcome: Outcome) -> dict[str, Any]:
+    """What the module of a mode returns."""
+    return {
+        "changed": outcome.changed,
+        "mode": mode,
+        "snapshot_wanted": False,
+        "drift": outcome.drift[:MOST_NAMED],
+        **outcome.facts,
+    }

@@ -18,7 +18,7 @@ from ._core.errors import ServicenetError
 from ._module import finish, runner_of, services_title
 from ._node.runner import Runner
 from ._options import ARGUMENTS, OWN_ARGUMENTS
-from ._outcome import MOST_NAMED, Outcome
+from ._outcome import Outcome, returned
 from ._unchanged import unchanged
 from ._watch import Look
 
@@ -52,13 +52,7 @@ def run_module(
         outcome = _programmed(module, name, make_mode, run) if found is None else found
     except ServicenetError as error:
         module.fail_json(msg=str(error))
-    result: dict[str, Any] = {
-        "changed": outcome.changed or renewed,
-        "mode": name,
-        "snapshot_wanted": False,
-        "drift": outcome.drift[:MOST_NAMED],
-        **outcome.facts,
-    }
+    result = returned(name, outcome._replace(changed=outcome.changed or renewed))
     gc.freeze()
     finish(module, result, services_title(name), outcome.before, outcome.after, outcome.warnings)
 

@@ -68,6 +68,11 @@ class Cluster:
         self.plane.api.call("PATCH", self._slice_of_web(), change, "application/merge-patch+json")
 
 
+def sent(run: PlaybookRun) -> list[str]:
+    """The modules of the collection that Ansible packed for a node in a run with -vvv."""
+    return sorted(set(re.findall(r"Using module file .*/kubenode/servicenet/plugins/modules/(\w+)\.py", run.output)))
+
+
 @pytest.fixture(scope="module")
 def cluster(lab: Lab, control_plane: ControlPlane) -> Cluster:
     control_plane.api.create_all(raw for raw in manifest_objects() if raw["metadata"]["name"] not in BUILT_IN)
@@ -83,8 +88,9 @@ def test_nothing_changed_is_one_task_on_a_node(cluster: Cluster) -> None:
     everybody = cluster.who()
     assert everybody
     assert "drop" not in everybody
-    run = cluster.resync()
+    run = cluster.resync("-vvv")
     assert set(run.changed.values()) == {0}
+    assert sent(run) == ["service_rules_unchanged"]
     # A task that is skipped is a process of the controller for each node as well.
     (of_nodes,) = [part for part in run.output.split("PLAY [") if part.startswith("Bring the nodes up to date")]
     assert re.findall(r"^TASK \[(?:kubenode\.servicenet\.)?(.*)\]", of_nodes, re.MULTILINE) == [
@@ -93,6 +99,15 @@ def test_nothing_changed_is_one_task_on_a_node(cluster: Cluster) -> None:
         "Remove the scratch files of check mode",
     ]
     assert json.loads(cluster.note.read_text())["source"]["type"] == "cluster"
+
+
+def test_a_node_that_was_altered_gets_the_module_of_its_mode(cluster: Cluster) -> None:
+    everybody = cluster.who()
+    cluster.lab.node("node-b").run(["nft", "flush", "ruleset"])
+    run = cluster.resync("-vvv")
+    assert sent(run) == ["nftables_services", "service_rules_unchanged"]
+    assert run.changed == {"node-a": 0, "node-b": 1}
+    assert cluster.who() == everybody
 
 
 @pytest.mark.parametrize("down", [False, True], ids=["API server up", "API server down"])
@@ -158,7 +173,8 @@ def test_a_change_reaches_the_nodes_and_check_mode_leaves_them(cluster: Cluster)
         shown = cluster.resync("--check", "--diff")
         assert "~ shop/web" in shown.output
         assert cluster.who() == everybody
-        cluster.resync()
+        # What no node can have yet needs no question.
+        assert sent(cluster.resync("-vvv")) == ["nftables_services"]
         assert len(cluster.who()) == 1
         # A batch that is not well ends the roll-out: the second node keeps what it has.
         cluster.put_behind_web(whole)

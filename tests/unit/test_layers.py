@@ -23,8 +23,9 @@ UTILS = (*COLLECTION, "plugins", "module_utils")
 MODULES = (*COLLECTION, "plugins", "modules")
 LAYERS = ("_core", "_node", "_cluster")
 ON_THE_CONTROLLER = ("cluster_snapshot", "endpoint_slices")
-FOR_MODULES = ("_module", "_services_module", "_state_modules", "_dns_modules")
+FOR_MODULES = ("_module", "_services_module", "_state_modules", "_dns_modules", "_unchanged_module")
 MODES = ("iptables", "nftables", "ipvs", "userspace")
+ONLY_FOR_A_CHANGE = (("_runner",), ("_programming",), ("_services",), ("_core", "snapshot"), ("_core", "passes"))
 # A mode whose rules are another one's, with proxies as the only endpoints.
 BUILT_ON = {"userspace": {"nftables"}}
 
@@ -244,6 +245,16 @@ def _may_import(module: Source, target: Name) -> bool:
     return inside == ("_core", "errors") or (len(inside) == 1 and inside[0] not in LAYERS)
 
 
+def a_question_brings_no_mode(plugins: Plugins) -> Iterator[str]:
+    """What every node is asked at every resync comes without what only a change needs."""
+    for source in plugins.modules():
+        if source.name[-1] == "service_rules_unchanged":
+            for name in sorted(plugins.reach(source.name)):
+                inside = name[len(UTILS) :]
+                if inside in ONLY_FOR_A_CHANGE or _mode_of(name):
+                    yield f"{source.shown} ships {'.'.join(inside)}"
+
+
 def plugins_keep_still(plugins: Plugins) -> Iterator[str]:
     """Plugins start no process of their own, and do not print, exit or assert."""
     for source in plugins.sources.values():
@@ -266,6 +277,7 @@ RULES: tuple[Rule, ...] = (
     modes_are_apart,
     modules_ship_one_side,
     modules_are_thin,
+    a_question_brings_no_mode,
     plugins_keep_still,
 )
 
@@ -363,6 +375,15 @@ UNDER = "module_utils"
             modules_are_thin,
             {"../modules/service_probe.py": f"from {FULL}._gone import x"},
             f"../modules/service_probe.py:1 imports {FULL}._gone.x, which is not there",
+        ),
+        (
+            a_question_brings_no_mode,
+            {
+                "../modules/service_rules_unchanged.py": f"from {FULL}._late import x",
+                "_late.py": "def f():\n    from ._core import snapshot",
+                "_core/snapshot.py": "",
+            },
+            "../modules/service_rules_unchanged.py ships _core.snapshot",
         ),
         (
             plugins_keep_still,

@@ -18,13 +18,14 @@ import pytest
 from collection_tree import collections_path
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils import _preflight, _state_files
+from ansible_collections.kubenode.servicenet.plugins.module_utils import _unchanged_module as asking
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.preflight_model import Report, SysctlChange
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.resolve import NodeView
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.settings import Settings
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.snapshot_build import build_snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._node import files, hold_files
-from ansible_collections.kubenode.servicenet.plugins.module_utils._options import completed, recorded
+from ansible_collections.kubenode.servicenet.plugins.module_utils._options import TOLD_APART, completed, recorded
 from ansible_collections.kubenode.servicenet.plugins.module_utils._outcome import Outcome
 from ansible_collections.kubenode.servicenet.plugins.module_utils._unchanged import unchanged
 from ansible_collections.kubenode.servicenet.plugins.module_utils._watch import Watch
@@ -151,9 +152,35 @@ def test_a_node_that_needs_a_setting_goes_the_long_way(
     assert left.run() is None
 
 
-@pytest.mark.parametrize("module", ["iptables_services", "nftables_services"])
+def test_the_question_is_answered_as_the_module_of_the_mode_would(left: Left, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tuple(asking.LOOKS) == TOLD_APART
+    monkeypatch.setitem(asking.LOOKS, "nftables", lambda _params, _families, _run: left.watch)
+    told = left.run()
+    assert told is not None
+    assert asking.found("nftables", left.options, _nothing_runs) == told
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"masquerade_bit": "high"}, {"masquerade_bits": 14}, {"ip_families": []}, {"masquerade_bit": 15}]
+)
+def test_what_the_module_of_the_mode_has_to_say_is_left_to_it(
+    left: Left, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any]
+) -> None:
+    monkeypatch.setitem(asking.LOOKS, "nftables", lambda _params, _families, _run: left.watch)
+    assert left.run() is not None
+    assert asking.found("nftables", {**left.options, **wrong}, _nothing_runs) is None
+
+
+@pytest.mark.parametrize("module", ["iptables_services", "nftables_services", "service_rules_unchanged"])
 def test_nothing_is_imported_that_only_changes_need(module: str) -> None:
-    code = f"import {MODULES}.{module}, json, sys; print(json.dumps(list(sys.modules)))"
+    code = f"""
+import json, sys
+from ansible.module_utils import basic
+from {MODULES} import {module}
+
+basic.AnsibleModule = lambda *_arguments, **_options: sys.exit(print(json.dumps(list(sys.modules))))
+{module}.main()
+"""
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={"PYTHONPATH": str(collections_path())},
