@@ -54,13 +54,11 @@ class Aside:
             os.close(there)
             self._child, self._answer = child, here
             return
-        status = 1
         try:
             with os.fdopen(there, "wb") as stream:
                 _Pickler(stream, pickle.HIGHEST_PROTOCOL).dump(self._work())
-            status = 0
         finally:
-            os._exit(status)  # nothing of ours is to be flushed or cleaned up twice
+            os._exit(0)  # nothing of ours is to be flushed or cleaned up twice
 
     def result(self) -> Any:
         """What the work returned. Where there was no process, or it failed, the work is done here, and fails here."""
@@ -68,8 +66,12 @@ class Aside:
             return self._work()
         with os.fdopen(self._answer, "rb") as stream:
             data = stream.read()
-        _child, status = os.waitpid(self._child, 0)
-        return self._work() if status else pickle.loads(data)
+        with suppress(ChildProcessError):  # who started us may have the kernel forget its children at once
+            os.waitpid(self._child, 0)
+        try:
+            return pickle.loads(data)
+        except (EOFError, pickle.UnpicklingError):  # it ended before it had said all
+            return self._work()
 
 
 def on_all_processors(work: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> list[Any]:

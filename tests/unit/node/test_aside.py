@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -90,6 +91,29 @@ def test_where_the_process_dies_the_work_is_done_here(end: Any) -> None:
         return "done"
 
     assert Aside(work).result() == "done"
+
+
+def test_nobody_has_to_be_told_of_children() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert Aside(os.getpid).result() != os.getpid()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_a_process_that_dies_while_it_answers_has_said_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dying(aside._Pickler):
+        def dump(self, thing: Any) -> None:
+            self.write(pickle.dumps(thing)[:-1])
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        def __init__(self, stream: Any, protocol: int) -> None:
+            super().__init__(stream, protocol)
+            self.write = lambda data: (stream.write(data), stream.flush())
+
+    monkeypatch.setattr(aside, "_Pickler", Dying)
+
+    assert Aside(lambda: [os.getpid()] * 100_000).result() == [os.getpid()] * 100_000
 
 
 def test_a_work_that_fails_fails_here() -> None:
