@@ -96,7 +96,6 @@ def test_nothing_changed_is_one_task_on_a_node(cluster: Cluster) -> None:
     assert re.findall(r"^TASK \[(?:kubenode\.servicenet\.)?(.*)\]", of_nodes, re.MULTILINE) == [
         "service_proxy : Make the rules those of the snapshot",
         "Do the rest",
-        "Remove the scratch files of check mode",
     ]
     assert json.loads(cluster.note.read_text())["source"]["type"] == "cluster"
 
@@ -180,18 +179,39 @@ def test_a_change_reaches_the_nodes_and_check_mode_leaves_them(cluster: Cluster)
         cluster.put_behind_web(whole)
         cluster.lab.node("node-a").run(["mount", "--bind", "/bin/false", "/usr/sbin/nft"])
         try:
-            staged = cluster.resync(check=False, servicenet_serial=[1, "100%"])
+            staged = cluster.resync(check=False, servicenet_serial=[1, "100%"], servicenet_verify=True)
         finally:
             cluster.lab.node("node-a").run(["umount", "/usr/sbin/nft"])
         assert staged.rc == 2
         assert staged.failed["node-a"] == 1
         assert "node-b" not in staged.changed
+        assert "service_verify : " not in staged.output
         assert len({*cluster.lab.probe("pod-b3", WEB, 9000, count=12).who}) == 1
     finally:
         cluster.put_behind_web(whole)
     staged = cluster.resync(servicenet_serial=[1, "100%"], servicenet_verify=True)
     assert not any(staged.failed.values())
+    assert "service_verify : " in staged.output
     assert cluster.who() == everybody
+
+
+def test_check_mode_leaves_no_scratch_file_where_no_node_can_be_programmed(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    whole = cluster.behind_web()
+    cluster.put_behind_web(whole[:1])
+    for node in cluster.lab.nodes.values():
+        node.run(["mount", "--bind", "/bin/false", "/usr/sbin/nft"])
+    try:
+        shown = cluster.resync("--check", check=False)
+    finally:
+        for node in cluster.lab.nodes.values():
+            node.run(["umount", "/usr/sbin/nft"])
+        cluster.put_behind_web(whole)
+    assert shown.failed == {"node-a": 1, "node-b": 1}
+    assert "Remove the scratch file of the controller" in shown.output
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_at_the_same_moment(cluster: Cluster) -> None:
