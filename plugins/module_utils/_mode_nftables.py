@@ -13,7 +13,7 @@ import platform
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ._core import nftables, nftables_changes, passes, text_nftables
+from ._core import nftables, nftables_changes, text_nftables
 from ._core.errors import NetlinkError, PreflightError, ToolError
 from ._core.live import LiveFrontend
 from ._core.nftables import NftablesCompiler
@@ -35,6 +35,11 @@ class _Known(NamedTuple):
 
     generation: int
     program: Program
+
+
+def _after(program: Program, changes: Changes) -> Program:
+    held = {**program, **{name: new for name, (_old, new) in changes.items()}}
+    return {name: content for name, content in held.items() if content is not None}
 
 
 class NftablesMode(ModeDefaults):
@@ -141,7 +146,7 @@ class NftablesMode(ModeDefaults):
             commits += self._forget(family, [one for one in forget if one.family == family])
         changes, steps = self._planned
         if known is not None and not undo and any(step is one for one in steps):
-            done = passes.applied(known.program, changes) if step is steps[-1] else known.program
+            done = _after(known.program, changes) if step is steps[-1] else known.program
             self._known = _Known(known.generation + commits, done)
 
     @staticmethod

@@ -15,7 +15,6 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any, NamedTuple
 
 from . import _state_files as state_files
@@ -30,15 +29,12 @@ from ._core.snapshot import Snapshot
 from ._core.table import ServiceTable
 from ._mode import Mode, Step
 from ._node import files, sysctl
-from ._node.aside import Aside, on_all_processors
+from ._node.aside import on_all_processors
 from ._node.generation import is_of_this_boot, token_of_boot
 from ._node.lock import Lock, rules_path
 from ._node.runner import MissingInKernelError, MissingToolError
 from ._outcome import MOST_NAMED, Outcome
 from ._state_files import MODES
-
-# Their fingerprint takes longer than a process to begin.
-MANY_CONTAINERS = 10_000
 
 _NO_SERVICES = ServiceTable((), (), ())
 
@@ -323,7 +319,6 @@ def _apply(request: Request, plan: _Plan) -> None:
     mode = plan.mode
     holds = plan.record.get("holds")
     sysctl.Settings(request.sysctls_path).apply((change.name, change.new) for change in plan.sysctls)
-    foreseen = _Foreseen(plan)
     if plan.changes:
         # From here on a kill leaves something between old and new: the next run must not trust the state file.
         files.write_json(request.record_path, {**plan.record, "pending": True})
@@ -334,7 +329,7 @@ def _apply(request: Request, plan: _Plan) -> None:
     elif plan.changes:
         # What the tool shows counts, not what it was told: then another spelling of the same is no drift next time.
         shown = mode.read()
-        holds = foreseen.fingerprint_of(shown)
+        holds = describing.fingerprint(shown)
         if not _is_there(plan.changes, shown):
             token = holds = ""  # another program flushed it at once: the next run trusts nothing
     else:
@@ -346,19 +341,6 @@ def _apply(request: Request, plan: _Plan) -> None:
     if plan.record.get("snapshot") != plan.new.digest or files.read_bytes(request.applied_path) is None:
         files.write_atomic(request.applied_path, plan.data, 0o640)
     files.write_json(request.record_path, _record_of(request, mode, plan.settings, plan.new, token, holds))
-
-
-class _Foreseen:
-    """What the node should hold after a first program, and its fingerprint, which is made while the tool works."""
-
-    def __init__(self, plan: _Plan) -> None:
-        self._program = passes.applied(plan.current or {}, plan.changes)
-        many = not plan.done.before.rules and len(self._program) > MANY_CONTAINERS
-        self._fingerprint = Aside(partial(describing.fingerprint, self._program), many)
-
-    def fingerprint_of(self, shown: Program) -> str:
-        """The fingerprint of what it does hold."""
-        return str(self._fingerprint.result()) if shown == self._program else describing.fingerprint(shown)
 
 
 def _is_there(changes: Changes, shown: Program) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from typing import Any
 import pytest
 
 from ansible_collections.kubenode.servicenet.plugins.module_utils import _runner as runner
-from ansible_collections.kubenode.servicenet.plugins.module_utils._core import changes as describing
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core import snapshot
 from ansible_collections.kubenode.servicenet.plugins.module_utils._core.errors import (
     GuardError,
@@ -237,23 +235,6 @@ def test_a_run_makes_what_is_wanted_and_a_second_one_writes_nothing(node: Node) 
     assert node.files() == before
     # Where the kernel tells that nothing changed, nobody looks.
     assert node.reads == (0 if node.generation else 1)
-
-
-def test_a_fingerprint_that_is_made_meanwhile_is_the_same(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    def held() -> str:
-        node.flush()
-        shutil.rmtree(node.state, ignore_errors=True)
-        node.run()
-        return str(json.loads((node.state / "nftables.json").read_text())["holds"])
-
-    node.give(web=["10.128.0.1"], dns=["10.128.0.2"])
-    at_once = held()
-    monkeypatch.setattr(runner, "MANY_CONTAINERS", 0)
-    assert held() == at_once == describing.fingerprint(node.kernel)
-    # Another program alters something at once: what the node holds counts, not what it was told to.
-    commit = runner._commit
-    monkeypatch.setattr(runner, "_commit", lambda *a: (commit(*a), node.kernel.update({FRAME: ("x",)})))
-    assert held() == describing.fingerprint(node.kernel) != at_once
 
 
 def test_only_what_differs_is_committed(node: Node) -> None:

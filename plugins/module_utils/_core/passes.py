@@ -70,12 +70,6 @@ class Pass(NamedTuple):
         return {n: (held.get(n), self.new.get(n)) for n in names if held.get(n) != self.new.get(n)}
 
 
-def applied(program: Program, changes: Changes) -> Program:
-    """A program after changes."""
-    held = {**program, **{name: new for name, (_old, new) in changes.items()}}
-    return {name: content for name, content in held.items() if content is not None}
-
-
 _NOTHING = ServiceTable((), (), ())
 
 # Does a work with consecutive parts of Service lines -> what came of each part, in their order.

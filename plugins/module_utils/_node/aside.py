@@ -32,15 +32,13 @@ class Aside:
     """A work that goes on in another process.
 
     :param work: a function that changes nothing. What it returns has to be fit for pickle.
-    :param worth_it: False for what is done sooner than a process begins: it is done when it is asked for.
     """
 
-    def __init__(self, work: Callable[[], Any], worth_it: bool = True) -> None:
+    def __init__(self, work: Callable[[], Any]) -> None:
         self._work = work
         self._child, self._answer = 0, -1
-        if worth_it:
-            with suppress(OSError):  # no process is to be had
-                self._begin()
+        with suppress(OSError):  # no process is to be had
+            self._begin()
 
     def _begin(self) -> None:
         here, there = os.pipe()

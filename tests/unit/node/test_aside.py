@@ -132,10 +132,5 @@ def test_where_no_process_is_to_be_had_the_work_is_done_here(monkeypatch: pytest
     assert Aside(os.getpid).result() == os.getpid()
 
 
-def test_what_is_not_worth_a_process_gets_none() -> None:
-    assert Aside(os.getpid).result() != os.getpid()
-    assert Aside(os.getpid, worth_it=False).result() == os.getpid()
-
-
 def test_more_than_a_pipe_holds_comes_back() -> None:
     assert aside.Aside(lambda: "x" * 10_000_000).result() == "x" * 10_000_000
