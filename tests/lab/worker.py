@@ -252,7 +252,8 @@ async def probe(spec: dict[str, Any]) -> dict[str, dict[str, int]]:
     """All tries of one probe -> {source address or "": {outcome: times}}.
 
     `until`, if given, lists the backends expected: the tries go on past `count`, to at most TRIES_EACH for each of
-    them, until each was seen, since a random choice may miss one. A run of rejects or time-outs stops early.
+    them, until each was seen, since a random choice may miss one. A run of rejects or time-outs stops early. "drop"
+    among them: a time-out is one of what may be chosen.
     """
     sources = spec.get("sources") or [""]
     return dict(zip(sources, await asyncio.gather(*(tries_from(spec, source) for source in sources)), strict=True))
@@ -276,9 +277,10 @@ async def tries_from(spec: dict[str, Any], source: str) -> dict[str, int]:
             got = await one(*flow, PATIENCE * timeout)
         outcomes[got] = outcomes.get(got, 0) + 1
         seen.add(got.split("|")[0])
-        if outcomes.get("drop", 0) >= (2 if seen == {"drop"} else 3) or (tries >= 4 and seen == {"reject"}):
+        too_many = (2 if seen == {"drop"} else 3) * (4 if "drop" in until else 1)
+        if outcomes.get("drop", 0) >= too_many or (tries >= 4 and seen == {"reject"}):
             break
-    if outcomes.get("drop") == 1 and len(outcomes) > 1:
+    if outcomes.get("drop") == 1 and len(outcomes) > 1 and "drop" not in until:
         # The same, where the time-out came first.
         del outcomes["drop"]
         got = await one(*flow, PATIENCE * timeout)

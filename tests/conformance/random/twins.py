@@ -222,8 +222,8 @@ class Twins(Original):
         :param expected: says of the place of a probe and its answers whether they may differ so.
         """
         answers = self.ask(probes)
-        # Every backend that any try of either twin met, by place.
-        met = [backends(answer) for answer in answers]
+        # Whatever any try of either twin met, by place.
+        met = [self.met(answer) for answer in answers]
         for count in ASK_AGAIN:
             doubtful = [i for i, answer in enumerate(answers) if answer.wrong and not expected(i, answer)]
             last = count == ASK_AGAIN[-1]
@@ -237,15 +237,18 @@ class Twins(Original):
                 parts = [[p] for p in again] if last else [again]
                 for i, answer in zip(doubtful, (one for part in parts for one in self.ask(part)), strict=True):
                     answers[i] = answer
-                    met[i] |= backends(answer)
-                # Only tries that waited for each of the backends can tell that one is missing.
+                    met[i] |= self.met(answer)
+                # Only tries that waited for all of it can tell that something is missing.
                 doubtful = [i for i in doubtful if answers[i].wrong and len(met[i]) > len(until[i])]
         return answers
 
-
-def backends(answer: Answers) -> set[str]:
-    """Those that one of the twins met."""
-    return {*answer.theirs.get("backends", ()), *answer.ours.get("backends", ())}
+    def met(self, answer: Answers) -> set[str]:
+        """The backends that one of the twins met; and "drop", where a Pod that is one of them may have met itself: if
+        its slice does not say that it is the node's own, the rules of both lose what it sends to itself."""
+        sides = (answer.theirs, answer.ours)
+        found = {name for side in sides for name in side.get("backends", ())}
+        loses = VARIANTS[self.variant].ours != "userspace" and answer.probe["client"] == "pod-self"
+        return found | {"drop" for side in sides if loses and "drop" in side.get("failures", ())}
 
 
 def key(manifest: dict[str, Any]) -> tuple[str, str, str]:
