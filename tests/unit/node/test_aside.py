@@ -74,7 +74,7 @@ def test_what_comes_back_is_what_was_found() -> None:
     target, refused = Aside(lambda: found).result()
 
     assert target == found[0]
-    assert type(target.backends[0]) is Backend
+    assert isinstance(target.backends[0], Backend)
     assert (str(refused), refused.kind, refused.key, refused.reason) == (
         "Service shop/web: it is broken",
         "Service",
