@@ -57,3 +57,21 @@ def test_a_backend_missing_for_good_is_found() -> None:
     (answer,) = twins.compare([PROBE])
     assert "expected a(node) b(node), got a(node)" in answer.wrong
     assert not twins.script
+
+
+def test_what_a_pod_loses_to_itself_is_waited_for() -> None:
+    """Both twins may lose it, and chance says whether a try does."""
+    lost = met("a", "b") | {"result": "mixed", "failures": ["drop"]}
+    twins = Scripted((met("a", "b"), lost), (met("a", "b"), lost), (lost, lost))
+    twins.variant = "nftables"
+    (answer,) = twins.compare([PROBE | {"client": "pod-self"}])
+    assert not answer.wrong
+    assert [asked.get("until") for asked in twins.asked] == [None, ["a", "b", "drop"], ["a", "b", "drop"]]
+
+
+def test_what_another_client_loses_is_a_difference() -> None:
+    pair = (met("a", "b"), met("a", "b") | {"result": "mixed", "failures": ["drop"]})
+    twins = Scripted(pair, *(pair for _count in ASK_AGAIN))
+    (answer,) = twins.compare([PROBE])
+    assert answer.wrong
+    assert twins.asked[-1]["until"] == ["a", "b"]

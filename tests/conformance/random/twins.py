@@ -247,7 +247,7 @@ class Twins(Original):
         its slice does not say that it is the node's own, the rules of both lose what it sends to itself."""
         sides = (answer.theirs, answer.ours)
         found = {name for side in sides for name in side.get("backends", ())}
-        loses = VARIANTS[self.variant].ours != "userspace" and answer.probe["client"] == "pod-self"
+        loses = answer.probe["client"] == "pod-self" and VARIANTS[self.variant].ours != "userspace"
         return found | {"drop" for side in sides if loses and "drop" in side.get("failures", ())}
 
 
