@@ -216,7 +216,7 @@ def inspect(request: Request) -> Inspection:
 
 
 def _table(of: Snapshot, settings: Settings) -> ServiceTable:
-    return passes.table(of, settings.view, on_all_processors)[0]
+    return passes.table(of.service_lines(), settings.view, on_all_processors)[0]
 
 
 def read_snapshot(path: str) -> bytes:

@@ -21,7 +21,7 @@ from typing import Any, Callable, Dict, NamedTuple, Protocol, Tuple
 
 from . import snapshot as snapshots
 from .errors import ObjectError
-from .resolve import Decided, NodeView, decide, joined, resolve
+from .resolve import Decided, NodeView, decide, joined
 from .snapshot import Snapshot
 from .table import PortRules, ServiceTable
 
@@ -81,9 +81,10 @@ def in_one(work: Callable[[Sequence[bytes]], Any], lines: Sequence[bytes]) -> li
     return [work(lines)]
 
 
-def table(snapshot: Snapshot, view: NodeView, spread: Spread = in_one) -> tuple[ServiceTable, list[ObjectError]]:
-    """-> (the table of all Services of a snapshot, those that are refused)."""
-    parts = spread(partial(_read_and_decide, view), snapshot.service_lines())
+def table(lines: Sequence[bytes], view: NodeView, spread: Spread = in_one) -> tuple[ServiceTable, list[ObjectError]]:
+    """-> (the table of the Services of these lines, those that are refused). Several parts take the order of a
+    snapshot."""
+    parts = spread(partial(_read_and_decide, view), lines)
     return joined([decided for decided, _refused in parts]), [one for _decided, refused in parts for one in refused]
 
 
@@ -96,8 +97,8 @@ def full(
     new: Snapshot, view: NodeView, compiler: Compiler, old: Snapshot | None = None, spread: Spread = in_one
 ) -> Pass:
     """Compiles everything; ``old`` only serves to tell people what changes."""
-    after, refused = table(new, view, spread)
-    before = table(old, view, spread)[0] if old is not None else _NOTHING
+    after, refused = table(new.service_lines(), view, spread)
+    before = table(old.service_lines(), view, spread)[0] if old is not None else _NOTHING
     return Pass(True, {}, compiler.compile(after.rules), before, after, tuple(refused))
 
 
@@ -166,5 +167,4 @@ class _Side:
 
     def table(self, names: set[str], view: NodeView) -> tuple[ServiceTable, list[ObjectError]]:
         lines = (snapshots.line_with(self.lines, snapshots.service_head(name)) for name in sorted(names))
-        services, refused = snapshots.read_services(filter(None, lines))
-        return resolve(services, view), refused
+        return table([*filter(None, lines)], view)
