@@ -79,10 +79,15 @@ def test_what_ansible_sends_is_compiled_once(module: str, answer: str, checkout:
     assert set(times.values()) == {1}, times
 
 
-def test_the_agent_is_compiled_once(checkout: Path, tmp_path: Path) -> None:
-    agent, files = tmp_path / "servicenet-agent.pyz", checkout / "roles/service_resync/files"
-    subprocess.run([sys.executable, files / "build_agent.py", checkout / "plugins/module_utils", agent], check=True)
+@pytest.fixture
+def agent(checkout: Path, tmp_path: Path) -> Path:
+    """The agent's one file."""
+    made, files = tmp_path / "servicenet-agent.pyz", checkout / "roles/service_resync/files"
+    subprocess.run([sys.executable, files / "build_agent.py", checkout / "plugins/module_utils", made], check=True)
+    return made
 
+
+def test_the_agent_is_compiled_once(agent: Path, tmp_path: Path) -> None:
     times, said = compiled(agent, tmp_path, "pull", "--config", str(tmp_path / "none"))
 
     assert str(tmp_path / "none") in said
@@ -90,9 +95,7 @@ def test_the_agent_is_compiled_once(checkout: Path, tmp_path: Path) -> None:
     assert set(times.values()) == {1}, times
 
 
-def test_a_traceback_names_the_file_in_the_archive(checkout: Path, tmp_path: Path) -> None:
-    agent, files = tmp_path / "servicenet-agent.pyz", checkout / "roles/service_resync/files"
-    subprocess.run([sys.executable, files / "build_agent.py", checkout / "plugins/module_utils", agent], check=True)
+def test_a_traceback_names_the_file_in_the_archive(agent: Path, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         f"import sys; sys.path.insert(0, {str(agent)!r})\n"
